@@ -1,1 +1,1 @@
-//! lockstep-consensus
+//! Replicates a log with authenticated state among a set of validators.

@@ -1,0 +1,54 @@
+//! Which concrete types does the log run on?
+//!
+//! Every generic parameter of the consensus stack is chosen here, once.
+
+use commonware_consensus::{
+    marshal::{core::Mailbox, standard::Standard},
+    simplex::{scheme::bls12381_threshold::standard, types as simplex},
+};
+use commonware_cryptography::{Blake3, bls12381::primitives::variant::MinSig, ed25519, keccak256};
+use commonware_glue::stateful::db::Shared;
+use commonware_parallel::Sequential;
+use commonware_storage::{mmr, qmdb::current::ordered::fixed, translator::EightCap};
+use commonware_utils::sequence::FixedBytes;
+
+use crate::{block::Block, machine::RECORD_BYTES, proof::CHUNK_BYTES};
+
+/// Who a validator is: its transport key.
+pub type PublicKey = ed25519::PublicKey;
+
+/// What a certificate signs and a child names: `keccak256` of the header's bytes.
+pub type Digest = keccak256::Digest;
+
+/// Threshold signatures with the group key in G2 and signatures in G1, the cheapest to check in the EVM.
+pub type Scheme = standard::Scheme<PublicKey, MinSig>;
+
+/// Proof that a quorum finalized a block.
+pub type Finalization = simplex::Finalization<Scheme, Digest>;
+
+/// The round, leader and parent of a proposal.
+pub type Context = simplex::Context<Digest, PublicKey>;
+
+/// Blocks are disseminated whole.
+pub type Variant = Standard<Block>;
+
+/// The archive of final blocks, and the way to ask for any block.
+pub type Archive = Mailbox<Scheme, Variant>;
+
+/// Signatures and hashes are computed on the task that needs them: four validators share two cores in the testnet.
+pub type Strategy = Sequential;
+
+/// The authenticated state on disk.
+pub type Database<E> = fixed::Db<
+    mmr::Family,
+    E,
+    FixedBytes<32>,
+    FixedBytes<RECORD_BYTES>,
+    Blake3,
+    EightCap,
+    CHUNK_BYTES,
+    Strategy,
+>;
+
+/// The authenticated state as it is shared between execution and readers.
+pub type State<E> = Shared<Database<E>>;
