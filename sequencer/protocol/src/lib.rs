@@ -3,6 +3,24 @@
 //! No runtime, clock, file, socket, float or randomly seeded map: everything here is a function of its arguments, so that
 //! every validator, client and contract agrees on it.
 
+pub mod account;
+pub mod body;
+pub mod bundle;
+pub mod certificate;
+mod digest;
+pub mod evidence;
+pub mod fees;
+pub mod genesis;
 pub mod header;
 pub mod hex;
 pub mod ids;
+pub mod lane;
+pub mod limits;
+pub mod refusal;
+pub mod report;
+pub mod rpc;
+pub mod signature;
+pub mod state;
+pub mod transition;
+pub mod tree;
+pub mod wire;

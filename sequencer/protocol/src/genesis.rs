@@ -1,0 +1,184 @@
+//! The genesis configuration: what all members of a network agree on before the first block.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    digest::digest,
+    hex,
+    ids::{Account, Hash32, NetworkId, RollupId},
+    limits::{MAX_GENESIS_ACCOUNTS, MAX_ROLLUPS},
+};
+
+/// A network's genesis, as `genesis.json` holds it.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Genesis {
+    /// The network's name; its id is the hash of it.
+    pub network: String,
+    /// Milliseconds since the Unix epoch.
+    pub timestamp_ms: u64,
+    /// The group's BLS12-381 public key, 96 bytes compressed in G2: the one key that verifies everything.
+    pub group_key: GroupKeyBytes,
+    /// Public commitment to the shares of the group key, as the consensus engine encodes it.
+    #[serde(with = "hex::bytes")]
+    pub sharing: Vec<u8>,
+    /// The validators' ed25519 keys, sorted.
+    pub validators: Vec<Hash32>,
+    /// The rollups, sorted by id.
+    pub rollups: Vec<Rollup>,
+    /// First balances, sorted by account; block 1 writes them.
+    pub balances: Vec<Balance>,
+}
+
+/// 96 bytes of a compressed point in G2.
+#[derive(Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct GroupKeyBytes(pub [u8; 96]);
+
+/// A rollup that has a lane.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rollup {
+    /// Its id; the EIP-155 chain id where it has one.
+    pub id: RollupId,
+    /// For people.
+    pub name: String,
+    /// What a transaction of it looks like.
+    pub format: Format,
+    /// The base fee never falls below this. Credits per byte.
+    pub min_base_fee: u64,
+}
+
+/// How a rollup's transactions are encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum Format {
+    /// Ethereum's signed transactions: legacy, or typed by EIP-2718.
+    Eip2718,
+}
+
+/// An account's first balance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Balance {
+    /// Whose.
+    pub account: Account,
+    /// How many credits.
+    pub credits: u64,
+}
+
+/// What is wrong with a genesis.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the texts say what each variant means")]
+pub enum GenesisError {
+    #[error("the network needs a name")]
+    NoName,
+    #[error("the network needs at least one validator")]
+    NoValidators,
+    #[error("validators must be sorted and distinct: see {0}")]
+    Validators(Hash32),
+    #[error("the network needs 1 to {MAX_ROLLUPS} rollups, found {0}")]
+    RollupCount(usize),
+    #[error("rollups must be sorted and distinct: see {0}")]
+    Rollups(RollupId),
+    #[error("rollup {0} needs a minimum base fee of at least 1 credit a byte")]
+    MinBaseFee(RollupId),
+    #[error("at most {MAX_GENESIS_ACCOUNTS} accounts can be funded at genesis, found {0}")]
+    AccountCount(usize),
+    #[error("balances must be sorted by account and distinct: see {0}")]
+    Balances(Account),
+    #[error("all balances together must fit in 64 bits")]
+    Supply,
+}
+
+/// The part of a checked genesis that the transition needs.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The network.
+    pub network: NetworkId,
+    /// Its rollups.
+    pub rollups: BTreeMap<RollupId, Rollup>,
+    /// First balances.
+    pub balances: Vec<Balance>,
+    /// Sum of all balances, for good.
+    pub supply: u64,
+}
+
+impl Genesis {
+    /// The network's id.
+    pub fn network_id(&self) -> NetworkId {
+        NetworkId::from_name(&self.network)
+    }
+
+    /// What the genesis header carries as its body: `blake3("lockstep/genesis/v1" || borsh(genesis))`.
+    pub fn hash(&self) -> Hash32 {
+        digest("lockstep/genesis/v1", self)
+    }
+
+    /// Checks the genesis and takes from it what the transition needs.
+    pub fn rules(&self) -> Result<Rules, GenesisError> {
+        if self.network.is_empty() {
+            return Err(GenesisError::NoName);
+        }
+        if self.validators.is_empty() {
+            return Err(GenesisError::NoValidators);
+        }
+        if let Some(key) = unsorted(&self.validators, |key| *key) {
+            return Err(GenesisError::Validators(key));
+        }
+        if self.rollups.is_empty() || self.rollups.len() > MAX_ROLLUPS {
+            return Err(GenesisError::RollupCount(self.rollups.len()));
+        }
+        if let Some(id) = unsorted(&self.rollups, |rollup| rollup.id) {
+            return Err(GenesisError::Rollups(id));
+        }
+        if let Some(rollup) = self.rollups.iter().find(|rollup| rollup.min_base_fee == 0) {
+            return Err(GenesisError::MinBaseFee(rollup.id));
+        }
+        if self.balances.len() > MAX_GENESIS_ACCOUNTS {
+            return Err(GenesisError::AccountCount(self.balances.len()));
+        }
+        if let Some(account) = unsorted(&self.balances, |balance| balance.account) {
+            return Err(GenesisError::Balances(account));
+        }
+        let supply = self.balances.iter().try_fold(0_u64, |sum, balance| sum.checked_add(balance.credits));
+        Ok(Rules {
+            network: self.network_id(),
+            rollups: self.rollups.iter().map(|rollup| (rollup.id, rollup.clone())).collect(),
+            balances: self.balances.clone(),
+            supply: supply.ok_or(GenesisError::Supply)?,
+        })
+    }
+}
+
+impl Rules {
+    /// The rollups' ids, ascending.
+    pub fn rollup_ids(&self) -> BTreeSet<RollupId> {
+        self.rollups.keys().copied().collect()
+    }
+}
+
+/// The first item that does not come after the one before it.
+fn unsorted<T, K: Ord>(items: &[T], key: impl Fn(&T) -> K) -> Option<K> {
+    items.windows(2).find(|pair| key(&pair[0]) >= key(&pair[1])).map(|pair| key(&pair[1]))
+}
+
+impl std::fmt::Debug for GroupKeyBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        hex::fmt(&self.0, f)
+    }
+}
+
+impl Serialize for GroupKeyBytes {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        hex::bytes::serialize(&self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for GroupKeyBytes {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        hex::deserialize_fixed::<96, D>(deserializer).map(Self)
+    }
+}
