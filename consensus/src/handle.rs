@@ -6,7 +6,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use commonware_utils::channel::{mpsc, watch};
+use commonware_consensus::types::Height as LogHeight;
+use commonware_utils::{
+    channel::{
+        mpsc::{self, error::TrySendError},
+        watch,
+    },
+    sync::Mutex,
+};
 use lockstep_protocol::{
     header::Header,
     ids::{Hash32, Height},
@@ -14,35 +21,14 @@ use lockstep_protocol::{
 
 use crate::{
     block::Block,
+    config::GOSSIP_BYTES_MAX,
+    finality::{Certificate, DESCENDANTS_MAX, Finality},
     machine::{Key, Record, Records},
+    pacing::Waker,
+    reader::Reader,
+    tip::Tip,
+    types::Archive,
 };
-
-/// Most headers between a block and the first descendant that has a certificate. Simplex certifies every block in
-/// calm weather; a gap is as long as the run of blocks that one finalization carried.
-pub const DESCENDANTS_MAX: usize = 64;
-
-/// Proof for a third party that a block is final.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finality {
-    /// Empty if the certificate is the block's own. Otherwise the headers of the following blocks, up to and including
-    /// the first that has a certificate; each names its parent's digest.
-    pub descendants: Vec<Header>,
-    /// The certificate over the last of those headers.
-    pub certificate: Certificate,
-}
-
-/// A finalization certificate: a threshold signature over a round, a parent's view and a header's digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Certificate {
-    /// Epoch of the validator set.
-    pub epoch: u64,
-    /// View in which the block was finalized.
-    pub view: u64,
-    /// View of its parent.
-    pub parent_view: u64,
-    /// BLS12-381 signature in G1, compressed. See [`crate::keys`] for what it signs.
-    pub signature: [u8; 48],
-}
 
 /// A record, or its absence, proven against the state root of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +49,8 @@ pub struct Stopped;
 /// A message was not sent to the other validators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GossipError {
-    /// Longer than the longest message; the field is that bound.
-    #[error("longer than {0} bytes")]
+    /// Too long.
+    #[error("{0} bytes, at most {GOSSIP_BYTES_MAX} are sent at once")]
     Length(usize),
     /// The queue of outgoing messages is full: drop it, or try again later.
     #[error("too many messages are waiting to be sent")]
@@ -77,41 +63,92 @@ pub enum GossipError {
 /// The way to a running log. Cheap to clone, usable from any thread and any async runtime.
 #[derive(Clone)]
 pub struct Handle {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) tip: Tip,
+    pub(crate) archive: Archive,
+    pub(crate) reader: Box<dyn Reader>,
+    pub(crate) waker: Waker,
+    pub(crate) outbox: mpsc::Sender<Bytes>,
+    pub(crate) inbox: Mutex<Option<mpsc::Receiver<(Hash32, Bytes)>>>,
+    pub(crate) metrics: Box<dyn Fn() -> String + Send + Sync>,
+    pub(crate) peers: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
 impl Handle {
     /// Header of the applied tip: the last final block whose state is readable. Genesis before the first.
-    pub fn tip(&self) -> Header;
+    pub fn tip(&self) -> Header {
+        self.shared.tip.get()
+    }
 
     /// The applied tip as it moves. A slow watcher skips heights.
-    pub fn watch(&self) -> watch::Receiver<Header>;
+    pub fn watch(&self) -> watch::Receiver<Header> {
+        self.shared.tip.watch()
+    }
 
-    /// A final block from the archive. `None` above the tip, or below what is retained.
-    pub async fn block(&self, height: Height) -> Option<Block>;
+    /// A final block from the archive. `None` above the tip, below what is retained, or when the log has stopped.
+    pub async fn block(&self, height: Height) -> Option<Block> {
+        let block = self.shared.archive.get_block(LogHeight::new(height.0)).await?;
+        Some(block.inner().clone())
+    }
 
-    /// Proof that the block at `height` is final. `None` above the tip, or below what is retained.
-    pub async fn finality(&self, height: Height) -> Option<Finality>;
+    /// Proof that the block at `height` is final. `None` for genesis, above the tip, or below what is retained.
+    pub async fn finality(&self, height: Height) -> Option<Finality> {
+        let mut descendants = Vec::new();
+        let mut height = height;
+        loop {
+            if let Some(finalization) = self.shared.archive.get_finalization(LogHeight::new(height.0)).await {
+                return Some(Finality { descendants, certificate: Certificate::from(&finalization) });
+            }
+            if descendants.len() == DESCENDANTS_MAX || height.0 == 0 {
+                return None;
+            }
+            height = height.next();
+            descendants.push(self.block(height).await?.header().clone());
+        }
+    }
 
     /// Records at the applied tip, and its header. One batch; order and repetition of keys do not matter.
-    pub async fn read(&self, keys: Vec<Key>) -> Result<(Header, Records), Stopped>;
+    pub async fn read(&self, keys: Vec<Key>) -> Result<(Header, Records), Stopped> {
+        self.shared.reader.read(keys).await
+    }
 
     /// A record at the applied tip with a proof against that header's state root.
-    pub async fn prove(&self, key: Key) -> Result<Proven, Stopped>;
+    pub async fn prove(&self, key: Key) -> Result<Proven, Stopped> {
+        self.shared.reader.prove(key).await
+    }
 
     /// Says that work has arrived: an idle leader proposes at once.
-    pub fn wake(&self);
+    pub fn wake(&self) {
+        self.shared.waker.wake();
+    }
 
     /// Sends an application message to all other validators, best effort. Never waits.
-    pub fn gossip(&self, message: Bytes) -> Result<(), GossipError>;
+    pub fn gossip(&self, message: Bytes) -> Result<(), GossipError> {
+        if message.len() > GOSSIP_BYTES_MAX {
+            return Err(GossipError::Length(message.len()));
+        }
+        self.shared.outbox.try_send(message).map_err(|error| match error {
+            TrySendError::Full(_) => GossipError::Full,
+            TrySendError::Closed(_) => GossipError::Stopped,
+        })
+    }
 
     /// The receiving end of [`gossip`](Self::gossip): `(sender's key, message)`. Bounded; messages that find it full are
     /// dropped. There is one, for whoever asks first.
-    pub fn inbox(&self) -> Option<mpsc::Receiver<(Hash32, Bytes)>>;
+    pub fn inbox(&self) -> Option<mpsc::Receiver<(Hash32, Bytes)>> {
+        self.shared.inbox.lock().take()
+    }
 
     /// Metrics of the runtime and everything on it, in the Prometheus text format.
-    pub fn metrics(&self) -> String;
+    pub fn metrics(&self) -> String {
+        (self.shared.metrics)()
+    }
 
     /// Validators connected to this one, itself not counted.
-    pub fn peers(&self) -> usize;
+    pub fn peers(&self) -> usize {
+        (self.shared.peers)()
+    }
 }

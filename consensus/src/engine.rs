@@ -1,0 +1,543 @@
+//! How are the parts of a validator wired?
+//!
+//! Starts every actor of a validator on a given runtime and network. Chooses sizes and names; knows neither sockets
+//! (`node.rs`) nor simulated links (`simulate.rs`).
+
+use std::{
+    num::{NonZeroU16, NonZeroU64, NonZeroUsize},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use commonware_broadcast::buffered;
+use commonware_consensus::{
+    marshal::{
+        self,
+        core::Actor as MarshalActor,
+        resolver::p2p as marshal_resolver,
+        standard::Deferred,
+    },
+    simplex::{
+        self,
+        config::{Floor, ForwardPolicy, SkipBudget, SkipPolicy},
+        elector::RoundRobin,
+    },
+    types::{Epoch, FixedEpocher, Height as LogHeight, ViewDelta},
+};
+use commonware_cryptography::{Digested, Digestible, certificate::ConstantProvider};
+use commonware_glue::stateful::{
+    self, PruneConfig, Stateful, SyncPlan,
+    db::{DatabaseSet, SyncEngineConfig, p2p as state_resolver},
+    probe::{self, Probe},
+};
+use commonware_macros::select;
+use commonware_p2p::{Blocker, Provider, Receiver, Recipients, Sender};
+use commonware_runtime::{
+    Clock, IoBufs, Metrics, Quota, Spawner, Storage, buffer::paged::CacheRef,
+};
+use commonware_storage::{
+    archive::prunable,
+    journal::contiguous::fixed::Config as LogConfig,
+    merkle::full::Config as MerkleConfig,
+    mmr,
+    qmdb::current::FixedConfig,
+    translator::EightCap,
+};
+use commonware_utils::{NZU16, NZU32, NZU64, NZUsize, NonZeroDuration, channel::mpsc, sync::Mutex};
+use lockstep_protocol::ids::Hash32;
+use rand_core::CryptoRng;
+use tracing::{debug, warn};
+
+use crate::{
+    application::{Execution, Tamper},
+    block::{Block, StateRoots},
+    config::{Join, Limits, Retention, SYNC_BATCH, Timing},
+    handle::{Handle, Shared},
+    keys::name,
+    machine::Machine,
+    pacing::{Paced, Waker},
+    reader::StateReader,
+    tip::Tip,
+    types::{Context, Database, Digest, PublicKey, Scheme, State, Strategy, Variant},
+};
+
+/// The only epoch, until validator sets change.
+pub(crate) const EPOCH: Epoch = Epoch::zero();
+
+/// One epoch covers every height.
+const EPOCH_BLOCKS: NonZeroU64 = NZU64!(u64::MAX);
+
+/// Requests that an actor holds before its overflow policy applies: a few per peer.
+const MAILBOX: NonZeroUsize = NZUsize!(256);
+
+/// Blocks of one sender that wait to be asked for. A leader has few in flight; each may be a whole body.
+const BLOCKS_PER_SENDER: usize = 8;
+
+/// Views below the last final one whose votes and blocks are kept for peers that lag a little.
+const VIEW_RETENTION: ViewDelta = ViewDelta::new(64);
+
+/// Missing blocks asked for at once when catching up. Each may be a whole body, so this bounds memory.
+const REPAIRS: NonZeroUsize = NZUsize!(16);
+
+/// Final blocks handed to execution before it has acknowledged them. Marshal keeps twice as many in memory.
+const UNACKNOWLEDGED: NonZeroUsize = NZUsize!(8);
+
+/// Bytes per page of every journal. Changing it is a format change: stored blobs would be cut off.
+const PAGE: NonZeroU16 = commonware_runtime::buffer::paged::page_size(4096);
+
+/// Pages held in memory, 32 MiB in all.
+const PAGES: NonZeroUsize = NZUsize!(8 * 1024);
+
+/// Buffer for writes to a journal.
+const WRITE_BUFFER: NonZeroUsize = NZUsize!(1 << 20);
+
+/// Buffer for reading a journal back at start.
+const REPLAY_BUFFER: NonZeroUsize = NZUsize!(1 << 20);
+
+/// Blocks per file of the archive, the unit of pruning. Fixed for the life of a directory.
+const ARCHIVE_SECTION: NonZeroU64 = NZU64!(1024);
+
+/// Operations per file of the state's log, the unit of pruning. Fixed for the life of a directory.
+const STATE_BLOB: NonZeroU64 = NZU64!(64 * 1024);
+
+/// Keys remembered while the state's index is rebuilt at start. Below the number of live keys a start with a million
+/// keys takes 42 s instead of 5; each costs some 50 bytes, for the start only.
+const INIT_KEYS: NonZeroUsize = NZUsize!(2 << 20);
+
+/// Final blocks between attempts to prune.
+const PRUNE_INTERVAL: NonZeroUsize = NZUsize!(256);
+
+/// Messages of the application that wait to be sent, or to be taken.
+const GOSSIP_QUEUE: usize = 256;
+
+/// Headers looked at to find the one of a state that is ahead of the archive's position after a crash.
+const TIP_SEARCH_MAX: u64 = 64;
+
+/// What a runtime must offer.
+pub(crate) trait Env: Spawner + Metrics + Clock + Storage + CryptoRng {}
+
+impl<E: Spawner + Metrics + Clock + Storage + CryptoRng> Env for E {}
+
+/// What travels between validators, each with its own channel and quota.
+///
+/// A quota's burst times the number of peers times the longest message is what a hostile validator can make this one
+/// hold, so bursts are small where messages are long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Channel {
+    Votes,
+    Certificates,
+    Resolver,
+    Backfill,
+    Blocks,
+    State,
+    Probe,
+    Gossip,
+}
+
+impl Channel {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Votes,
+        Self::Certificates,
+        Self::Resolver,
+        Self::Backfill,
+        Self::Blocks,
+        Self::State,
+        Self::Probe,
+        Self::Gossip,
+    ];
+
+    pub(crate) fn id(self) -> u64 {
+        self as u64
+    }
+
+    pub(crate) fn quota(self) -> Quota {
+        match self {
+            Self::Votes | Self::Certificates => Quota::per_second(NZU32!(2_048)).allow_burst(NZU32!(256)),
+            Self::Resolver => Quota::per_second(NZU32!(256)).allow_burst(NZU32!(64)),
+            Self::Blocks => Quota::per_second(NZU32!(256)).allow_burst(NZU32!(16)),
+            Self::Backfill | Self::State => Quota::per_second(NZU32!(256)).allow_burst(NZU32!(16)),
+            Self::Probe => Quota::per_second(NZU32!(4)),
+            Self::Gossip => Quota::per_second(NZU32!(512)).allow_burst(NZU32!(32)),
+        }
+    }
+}
+
+/// One end of every channel, in the order of [`Channel::ALL`].
+pub(crate) struct Channels<S, R> {
+    pub(crate) votes: (S, R),
+    pub(crate) certificates: (S, R),
+    pub(crate) resolver: (S, R),
+    pub(crate) backfill: (S, R),
+    pub(crate) blocks: (S, R),
+    pub(crate) state: (S, R),
+    pub(crate) probe: (S, R),
+    pub(crate) gossip: (S, R),
+}
+
+impl<S, R> Channels<S, R> {
+    /// Opens every channel with `open`.
+    pub(crate) fn open(mut open: impl FnMut(Channel) -> (S, R)) -> Self {
+        Self {
+            votes: open(Channel::Votes),
+            certificates: open(Channel::Certificates),
+            resolver: open(Channel::Resolver),
+            backfill: open(Channel::Backfill),
+            blocks: open(Channel::Blocks),
+            state: open(Channel::State),
+            probe: open(Channel::Probe),
+            gossip: open(Channel::Gossip),
+        }
+    }
+}
+
+/// The network as a validator sees it.
+pub(crate) struct Peers<P, B, S, R> {
+    /// Who is in the set.
+    pub(crate) provider: P,
+    /// Cuts off a peer that has sent what no honest peer sends.
+    pub(crate) blocker: B,
+    pub(crate) channels: Channels<S, R>,
+    /// How many are connected.
+    pub(crate) connected: Box<dyn Fn() -> usize + Send + Sync>,
+}
+
+/// What makes one validator different from another.
+pub(crate) struct Setup {
+    pub(crate) me: PublicKey,
+    pub(crate) scheme: Scheme,
+    pub(crate) machine: Arc<dyn Machine>,
+    pub(crate) timing: Timing,
+    pub(crate) limits: Limits,
+    pub(crate) retention: Retention,
+    pub(crate) join: Join,
+    /// Prefix of every partition: lets several validators share a disk in simulations.
+    pub(crate) partition: String,
+    pub(crate) tamper: Option<Tamper>,
+}
+
+/// Starts a validator on `context`, whose end ends every part of it. Returns when the state is open.
+///
+/// The second value ends when a part of the validator has ended, which none does by itself.
+pub(crate) async fn start<E, P, B, S, R>(
+    context: E,
+    setup: Setup,
+    peers: Peers<P, B, S, R>,
+) -> (Handle, commonware_runtime::Handle<()>)
+where
+    E: Env,
+    P: Provider<PublicKey = PublicKey>,
+    B: Blocker<PublicKey = PublicKey>,
+    S: Sender<PublicKey = PublicKey>,
+    R: Receiver<PublicKey = PublicKey>,
+{
+    let Setup { me, scheme, machine, timing, limits, retention, join, partition, tamper } = setup;
+    let Peers { provider: peer_set, blocker, channels, connected } = peers;
+    let strategy = Strategy::default();
+    let pages = CacheRef::new(PAGE, PAGES);
+    let genesis = genesis::<E>(machine.as_ref());
+    let anchor = Digested::precomputed(genesis.clone(), genesis.digest());
+    let fetch_timeout = NonZeroDuration::new(timing.fetch_timeout).expect("a checked timing has a fetch timeout");
+
+    // Dissemination: blocks from leaders, and the archive of final ones.
+    let backfill = marshal_resolver::init(
+        context.child("backfill"),
+        marshal_resolver::Config {
+            public_key: me.clone(),
+            peer_provider: peer_set.clone(),
+            blocker: blocker.clone(),
+            mailbox_size: MAILBOX,
+            fetch_timeout,
+            fetch_retry_delay: timing.fetch_retry,
+            priority_requests: false,
+            priority_responses: false,
+        },
+        channels.backfill,
+    );
+    let (broadcast, buffer) = buffered::Engine::new(
+        context.child("broadcast"),
+        buffered::Config {
+            public_key: me.clone(),
+            mailbox_size: MAILBOX,
+            deque_size: BLOCKS_PER_SENDER,
+            priority: false,
+            codec_config: limits.body_bytes_max,
+            peer_provider: peer_set.clone(),
+            strategy,
+        },
+    );
+    broadcast.start(channels.blocks);
+    let certificates = prunable::Archive::init(
+        context.child("certificates"),
+        archive(&partition, "certificates", pages.clone(), ()),
+    )
+    .await
+    .expect("the archive of certificates opens: a disk fault ends the node");
+    let blocks = prunable::Archive::init(
+        context.child("blocks"),
+        archive(&partition, "blocks", pages.clone(), limits.body_bytes_max),
+    )
+    .await
+    .expect("the archive of blocks opens: a disk fault ends the node");
+
+    // State sync, if this validator begins with it.
+    let schemes = ConstantProvider::<_, Epoch>::new(scheme.clone());
+    let mut plan = SyncPlan::init(context.child("plan"), partition.clone()).await;
+    let (prober, probing) = Probe::new(probe::Config {
+        context: context.child("probe"),
+        provider: schemes.clone(),
+        strategy,
+        mailbox_size: MAILBOX,
+        blocker: blocker.clone(),
+        minimum_epoch: EPOCH,
+        retry_timeout: fetch_timeout,
+    });
+    prober.start(channels.probe);
+    if plan.should_sync(join == Join::Sync) {
+        let floor = probing.subscribe().await.expect("the probe runs until the node ends");
+        plan = plan.set_floor(floor).await;
+    }
+
+    let (marshal, archive_mailbox, floor) = MarshalActor::<_, Variant, _, _, _, _, _>::init(
+        context.child("marshal"),
+        certificates,
+        blocks,
+        marshal::Config {
+            provider: schemes,
+            epocher: FixedEpocher::new(EPOCH_BLOCKS),
+            start: plan.marshal_start(anchor),
+            partition_prefix: format!("{partition}-marshal"),
+            mailbox_size: MAILBOX,
+            view_retention: VIEW_RETENTION,
+            prunable_items_per_section: ARCHIVE_SECTION,
+            page_cache: pages.clone(),
+            replay_buffer: REPLAY_BUFFER,
+            key_write_buffer: WRITE_BUFFER,
+            value_write_buffer: WRITE_BUFFER,
+            block_codec_config: limits.body_bytes_max,
+            max_repair: REPAIRS,
+            max_pending_acks: UNACKNOWLEDGED,
+            strategy,
+        },
+    )
+    .await;
+
+    // State.
+    let (state_actor, state_sync) = state_resolver::Actor::<_, _, _, _, mmr::Family, Database<E>>::new(
+        context.child("state_resolver"),
+        state_resolver::Config {
+            peer_provider: peer_set,
+            blocker: blocker.clone(),
+            database: None,
+            mailbox_size: MAILBOX,
+            me: Some(me),
+            fetch_timeout,
+            fetch_retry_delay: timing.fetch_retry,
+            max_serve_ops: SYNC_BATCH,
+            priority_requests: false,
+            priority_responses: false,
+        },
+    );
+    state_actor.start(channels.state);
+    let tip = Tip::new(genesis.header());
+    let (stateful, state) = Stateful::new(
+        context.child("state"),
+        stateful::Config {
+            application: Execution {
+                machine: machine.clone(),
+                genesis: genesis.clone(),
+                tip: tip.clone(),
+                body_bytes_max: limits.body_bytes_max,
+                tamper,
+            },
+            db_config: state_config(&partition, pages.clone()),
+            provider: (),
+            marshal: (archive_mailbox.clone(), floor),
+            mailbox_size: MAILBOX,
+            plan,
+            resolvers: state_sync,
+            sync_config: SyncEngineConfig {
+                fetch_batch_size: SYNC_BATCH,
+                apply_batch_size: NZU64!(4 * SYNC_BATCH.get()),
+                max_outstanding_requests: NZUsize!(8),
+            },
+            prune_config: match retention {
+                Retention::Everything => None,
+                Retention::Blocks(blocks) => Some(PruneConfig {
+                    maintenance_interval: PRUNE_INTERVAL,
+                    retained_marshal_blocks: blocks as usize,
+                    retained_qmdb_blocks: 0,
+                }),
+            },
+            strategy,
+        },
+    );
+
+    // Consensus.
+    let waker = Waker::new();
+    let paced = Paced { state: state.clone(), machine, timing, waker: waker.clone(), body_bytes_max: limits.body_bytes_max };
+    let automaton =
+        Deferred::new(context.child("deferred"), paced, archive_mailbox.clone(), FixedEpocher::new(EPOCH_BLOCKS));
+    let marshal = marshal.start(state.clone(), buffer, backfill);
+    probing.attach(archive_mailbox.clone());
+    let stateful = stateful.start();
+    let engine = simplex::Engine::new(
+        context.child("simplex"),
+        simplex::Config {
+            scheme,
+            elector: RoundRobin::<commonware_cryptography::Sha256>::default(),
+            blocker,
+            automaton: automaton.clone(),
+            relay: automaton.clone(),
+            reporter: automaton,
+            strategy,
+            partition: format!("{partition}-simplex-{EPOCH}"),
+            mailbox_size: MAILBOX,
+            epoch: EPOCH,
+            floor: Floor::Genesis(genesis.digest()),
+            replay_buffer: REPLAY_BUFFER,
+            write_buffer: WRITE_BUFFER,
+            page_cache: pages,
+            leader_timeout: timing.leader_timeout,
+            certification_timeout: timing.certification_timeout,
+            timeout_retry: timing.nullify_retry,
+            view_retention: VIEW_RETENTION,
+            skip: SkipPolicy::Enabled { timeout: timing.skip_timeout, budget: SkipBudget::Participants },
+            fetch_timeout,
+            fetch_retry_delay: timing.fetch_retry,
+            forward: ForwardPolicy::SilentLeader,
+            track_historical_votes: false,
+        },
+    );
+    let simplex = engine.start(channels.votes, channels.certificates, channels.resolver);
+
+    // The application's own messages.
+    let (outbox, outgoing) = mpsc::channel(GOSSIP_QUEUE);
+    let (incoming, inbox) = mpsc::channel(GOSSIP_QUEUE);
+    let gossip = context.child("gossip").spawn(move |_| gossip(channels.gossip, outgoing, incoming));
+
+    let database = state.subscribe_databases().await;
+    find_tip(&database, &archive_mailbox, &tip).await;
+    let reader = StateReader { context: context.child("reader"), state: database, tip: tip.clone() };
+    let encoder = context.child("metrics");
+    let handle = Handle {
+        shared: Arc::new(Shared {
+            tip,
+            archive: archive_mailbox,
+            reader: Box::new(reader),
+            waker,
+            outbox,
+            inbox: Mutex::new(Some(inbox)),
+            metrics: Box::new(move || encoder.encode()),
+            peers: connected,
+        }),
+    };
+    // Spawned on the root, so that ending this task ends every part.
+    let ended = context.spawn(move |_| async move {
+        select! {
+            _ = marshal => warn!("the archive has ended"),
+            _ = stateful => warn!("the state has ended"),
+            _ = simplex => warn!("consensus has ended"),
+            _ = gossip => warn!("gossip has ended"),
+        }
+    });
+    (handle, ended)
+}
+
+/// Block 0: what the machine says, over an empty state.
+fn genesis<E: Env>(machine: &dyn Machine) -> Block {
+    let target = <State<E> as DatabaseSet<E>>::initial_sync_targets();
+    let state = StateRoots {
+        canonical: EMPTY_STATE,
+        operations: Hash32(target.root.0),
+        sync_start: **target.range.start(),
+        sync_end: **target.range.end(),
+    };
+    Block::genesis(&machine.genesis(), state)
+}
+
+/// Canonical root of a state without records. A test compares it with a database that was just made.
+pub(crate) const EMPTY_STATE: Hash32 = Hash32([0; 32]);
+
+/// Finds the header of the state that was opened: the archive's position, or a little above it after a crash.
+async fn find_tip<E: Env>(state: &State<E>, archive: &crate::types::Archive, tip: &Tip) {
+    let root = Hash32(state.read().await.root().0);
+    let Some((_, anchor)) = archive.get_anchor().await else {
+        return;
+    };
+    let first = anchor.inner().height().0;
+    for height in first..=first.saturating_add(TIP_SEARCH_MAX) {
+        let Some(block) = archive.get_block(LogHeight::new(height)).await else {
+            break;
+        };
+        let header = block.inner().header();
+        if header.state == root {
+            tip.applied(header);
+            return;
+        }
+    }
+    debug!(%root, "no stored header commits to the opened state: the tip is known with the next final block");
+}
+
+async fn gossip<S, R>((mut sender, mut receiver): (S, R), mut outgoing: mpsc::Receiver<Bytes>, incoming: mpsc::Sender<(Hash32, Bytes)>)
+where
+    S: Sender<PublicKey = PublicKey>,
+    R: Receiver<PublicKey = PublicKey>,
+{
+    loop {
+        select! {
+            message = outgoing.recv() => {
+                let Some(message) = message else { return };
+                sender.send(Recipients::All, IoBufs::from(message), false);
+            },
+            received = receiver.recv() => {
+                let Ok((peer, message)) = received else { return };
+                let mut message = message;
+                let message = bytes::Buf::copy_to_bytes(&mut message, message.len());
+                // Full: the application is behind, and bundles are retried by those who sent them.
+                let _ = incoming.try_send((name(&peer), message));
+            },
+        }
+    }
+}
+
+fn archive<C>(partition: &str, what: &str, pages: CacheRef, codec_config: C) -> prunable::Config<EightCap, C> {
+    prunable::Config {
+        translator: EightCap,
+        metadata_partition: format!("{partition}-{what}-metadata"),
+        key_partition: format!("{partition}-{what}-keys"),
+        key_page_cache: pages,
+        value_partition: format!("{partition}-{what}-values"),
+        compression: None,
+        codec_config,
+        items_per_section: ARCHIVE_SECTION,
+        key_write_buffer: WRITE_BUFFER,
+        value_write_buffer: WRITE_BUFFER,
+        replay_buffer: REPLAY_BUFFER,
+    }
+}
+
+fn state_config(partition: &str, pages: CacheRef) -> FixedConfig<EightCap, Strategy> {
+    FixedConfig {
+        merkle_config: MerkleConfig {
+            journal_partition: format!("{partition}-state-merkle"),
+            metadata_partition: format!("{partition}-state-merkle-metadata"),
+            items_per_blob: STATE_BLOB,
+            write_buffer: WRITE_BUFFER,
+            replay_buffer: REPLAY_BUFFER,
+            strategy: Strategy::default(),
+            page_cache: pages.clone(),
+        },
+        journal_config: LogConfig {
+            partition: format!("{partition}-state-log"),
+            items_per_blob: STATE_BLOB,
+            page_cache: pages,
+            write_buffer: WRITE_BUFFER,
+            replay_buffer: REPLAY_BUFFER,
+        },
+        grafted_metadata_partition: format!("{partition}-state-bitmap"),
+        translator: EightCap,
+        init_cache: Some(INIT_KEYS),
+        init_buffer: REPLAY_BUFFER,
+        init_concurrency: (),
+    }
+}

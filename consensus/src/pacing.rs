@@ -1,0 +1,163 @@
+//! When does a leader propose, and when is a block too early to be voted for?
+//!
+//! Wraps the state actor from outside, because a wait inside it would delay finalization. Decides nothing about content
+//! or validity.
+
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use commonware_consensus::{Application, Handoff, marshal::ancestry::Ancestry};
+use commonware_cryptography::Digested;
+use commonware_glue::stateful::Mailbox;
+use commonware_macros::select;
+use commonware_runtime::{Clock, Spawner};
+use commonware_storage::Context as StorageContext;
+use commonware_utils::channel::watch;
+use lockstep_protocol::header::Header;
+use tracing::debug;
+
+use crate::{
+    application::{Draft, Execution},
+    block::Block,
+    config::Timing,
+    machine::Machine,
+    types::{Context, Scheme},
+};
+
+/// Longest single sleep while waiting for a block's time to come. A block may name any time, and a sleep that long must
+/// not overflow the clock.
+const NAP_MAX: Duration = Duration::from_millis(1_000);
+
+/// Wakes leaders that wait for work.
+#[derive(Clone)]
+pub(crate) struct Waker(Arc<watch::Sender<u64>>);
+
+impl Waker {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(0)))
+    }
+
+    pub(crate) fn wake(&self) {
+        self.0.send_modify(|calls| *calls = calls.wrapping_add(1));
+    }
+}
+
+/// The state actor, with a clock in front of it.
+pub(crate) struct Paced<E: StorageContext + Spawner> {
+    pub(crate) state: Mailbox<E, Execution>,
+    pub(crate) machine: Arc<dyn Machine>,
+    pub(crate) timing: Timing,
+    pub(crate) waker: Waker,
+    pub(crate) body_bytes_max: usize,
+}
+
+impl<E: StorageContext + Spawner> Clone for Paced<E> {
+    fn clone(&self) -> Self {
+        Self {
+            state: self.state.clone(),
+            machine: self.machine.clone(),
+            timing: self.timing,
+            waker: self.waker.clone(),
+            body_bytes_max: self.body_bytes_max,
+        }
+    }
+}
+
+impl<E: StorageContext + Spawner> Paced<E> {
+    fn draft(&self, clock: &E, parent: &Header) -> Draft {
+        Draft { candidate: self.machine.candidate(parent, self.body_bytes_max), now_ms: now_ms(clock) }
+    }
+
+    /// Returns when it is time to propose on `parent`: not before the least interval, and then as soon as there is work
+    /// or the heartbeat is due.
+    async fn wait_for_turn(&self, clock: &E, parent: &Header) {
+        // A parent from a faster clock must not hold this one up for longer than the interval.
+        let ahead = until(clock, parent.timestamp_ms.saturating_add(millis(self.timing.min_interval)));
+        clock.sleep(ahead.min(self.timing.min_interval)).await;
+
+        let mut wakes = self.waker.0.subscribe();
+        let silence = until(clock, parent.timestamp_ms.saturating_add(millis(self.timing.heartbeat))).min(self.timing.heartbeat);
+        let heartbeat = clock.sleep(silence);
+        let work = async {
+            while !self.machine.waiting(parent) {
+                if wakes.changed().await.is_err() {
+                    // The node is stopping: only the heartbeat is left to wait for.
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        select! {
+            _ = heartbeat => {},
+            _ = work => {},
+        }
+    }
+}
+
+impl<E: StorageContext + Spawner> Application<E> for Paced<E> {
+    type SigningScheme = Scheme;
+    type Context = Context;
+    type Block = Block;
+    type Input = ();
+
+    async fn prepare(
+        &mut self,
+        (clock, context): (E, Context),
+        ancestry: impl Ancestry<Block>,
+        (): (),
+    ) -> Handoff<Digested<Block>> {
+        let Some(parent) = ancestry.peek().cloned() else {
+            return Handoff::Wait;
+        };
+        let parent = parent.inner().header();
+        let early = until(&clock, parent.timestamp_ms.saturating_add(millis(self.timing.min_interval)));
+        if !early.is_zero() || !self.machine.waiting(parent) {
+            return Handoff::Wait;
+        }
+        let draft = self.draft(&clock, parent);
+        self.state.prepare((clock, context), ancestry, draft).await
+    }
+
+    async fn propose(
+        &mut self,
+        (clock, context): (E, Context),
+        ancestry: impl Ancestry<Block>,
+        (): (),
+    ) -> Option<Digested<Block>> {
+        let parent = ancestry.peek()?.clone();
+        self.wait_for_turn(&clock, parent.inner().header()).await;
+        let draft = self.draft(&clock, parent.inner().header());
+        self.state.propose((clock, context), ancestry, draft).await
+    }
+
+    async fn verify(&mut self, (clock, context): (E, Context), ancestry: impl Ancestry<Block>) -> bool {
+        let Some(block) = ancestry.peek().cloned() else {
+            // Nothing to judge, so nothing that could be called invalid: abstain until consensus gives the view up.
+            return std::future::pending().await;
+        };
+        let timestamp_ms = block.inner().header().timestamp_ms;
+        loop {
+            let early = until(&clock, timestamp_ms.saturating_sub(millis(self.timing.drift)));
+            if early.is_zero() {
+                break;
+            }
+            debug!(?early, "a block is ahead of the clock: waiting");
+            clock.sleep(early.min(NAP_MAX)).await;
+        }
+        self.state.verify((clock, context), ancestry).await
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn now_ms(clock: &impl Clock) -> u64 {
+    millis(clock.current().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// How long until `timestamp_ms`; zero once it has passed.
+fn until(clock: &impl Clock, timestamp_ms: u64) -> Duration {
+    Duration::from_millis(timestamp_ms.saturating_sub(now_ms(clock)))
+}

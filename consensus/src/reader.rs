@@ -1,0 +1,71 @@
+//! How are records read and proven at the applied tip?
+//!
+//! Erases the runtime from the authenticated state, so that a [`Handle`](crate::handle::Handle) has no type parameter.
+
+use commonware_codec::Encode;
+use commonware_runtime::Spawner;
+use commonware_storage::Context as StorageContext;
+use commonware_utils::sequence::FixedBytes;
+use futures::{FutureExt, future::BoxFuture};
+use lockstep_protocol::{header::Header, ids::Hash32};
+
+use crate::{
+    handle::{Proven, Stopped},
+    machine::{Key, Records},
+    proof::{ABSENT, PRESENT},
+    tip::Tip,
+    types::State,
+};
+
+/// The state at the applied tip.
+pub(crate) trait Reader: Send + Sync {
+    fn read(&self, keys: Vec<Key>) -> BoxFuture<'static, Result<(Header, Records), Stopped>>;
+
+    fn prove(&self, key: Key) -> BoxFuture<'static, Result<Proven, Stopped>>;
+}
+
+pub(crate) struct StateReader<E: StorageContext> {
+    pub(crate) context: E,
+    pub(crate) state: State<E>,
+    pub(crate) tip: Tip,
+}
+
+const UNKNOWN_ROOT: &str = "the state's root is the applied tip's or that of the block being applied";
+const UNREADABLE: &str = "the state can be read: a disk fault ends the node";
+
+// Reads run as tasks of the log's own runtime: the caller may be on another one, or on none.
+impl<E: StorageContext + Spawner> Reader for StateReader<E> {
+    fn read(&self, keys: Vec<Key>) -> BoxFuture<'static, Result<(Header, Records), Stopped>> {
+        let (state, tip) = (self.state.clone(), self.tip.clone());
+        let task = self.context.child("read").spawn(move |_| async move {
+            let keys: Vec<_> = keys.into_iter().map(FixedBytes::new).collect();
+            let references: Vec<_> = keys.iter().collect();
+            let state = state.read().await;
+            let header = tip.with_root(&Hash32(state.root().0)).expect(UNKNOWN_ROOT);
+            let values = state.get_many(&references).await.expect(UNREADABLE);
+            let records = keys.iter().zip(values).map(|(key, value)| (key.clone().into(), value.map(Into::into)));
+            (header, records.collect())
+        });
+        async move { task.await.map_err(|_| Stopped) }.boxed()
+    }
+
+    fn prove(&self, key: Key) -> BoxFuture<'static, Result<Proven, Stopped>> {
+        let (state, tip) = (self.state.clone(), self.tip.clone());
+        let task = self.context.child("prove").spawn(move |_| async move {
+            let key = FixedBytes::new(key);
+            let state = state.read().await;
+            let header = tip.with_root(&Hash32(state.root().0)).expect(UNKNOWN_ROOT);
+            let record = state.get(&key).await.expect(UNREADABLE);
+            let mut proof = Vec::new();
+            if record.is_some() {
+                proof.push(PRESENT);
+                proof.extend_from_slice(&state.key_value_proof(key).await.expect(UNREADABLE).encode());
+            } else {
+                proof.push(ABSENT);
+                proof.extend_from_slice(&state.exclusion_proof(&key).await.expect(UNREADABLE).encode());
+            }
+            Proven { header, record: record.map(Into::into), proof: proof.into() }
+        });
+        async move { task.await.map_err(|_| Stopped) }.boxed()
+    }
+}
