@@ -1,0 +1,100 @@
+//! How does a lane become an OP Stack chain (Base, OP, Ink, Unichain, ...)?
+//!
+//! ```text
+//! block.rs      lane -> blocks: which L2 block a lane block belongs to, which L1 origin it builds on
+//! transaction.rs  which transactions may be in a batch, and their columns
+//! batch.rs      blocks -> batches (singular.rs, span.rs) and back, under the rules of derivation
+//! channel.rs    batches -> a compressed channel
+//! frame.rs      a channel -> frames -> the data of L1 transactions
+//! blob.rs       data -> EIP-4844 blobs
+//! bank.rs       frames in the order of L1 -> complete channels (Holocene, timeout)
+//! ```
+//!
+//! Formats and rules are those of the OP Stack specification (specs.optimism.io, "Derivation", "Span batches",
+//! "Holocene", "Fjord", "Granite"). Not here: execution, deposits and the L1-info transaction, which the rollup derives.
+
+use lockstep_protocol::ids::RollupId;
+
+use crate::{
+    AdapterError, Batch, BatchTarget, ChainTip, ExecutedBlock, L1View, LaneBlock, NativeBlock, Plan, RollupAdapter,
+};
+
+mod bank;
+mod batch;
+mod blob;
+mod block;
+mod channel;
+mod frame;
+mod rlp;
+mod singular;
+mod span;
+mod transaction;
+
+pub use bank::{Arrival, Bank, CHANNEL_TIMEOUT_L1_BLOCKS, ReadyChannel};
+pub use batch::BatchFormat;
+pub use blob::{BLOB_DATA_BYTES_MAX, decode_blob, encode_blob};
+pub use block::{BLOCK_BYTES_MAX, SEQUENCER_DRIFT_SECONDS_MAX};
+pub use channel::{CHANNEL_BYTES_MAX, Compression, compress, decompress};
+pub use frame::{ChannelId, FRAME_BYTES_MAX, FRAME_OVERHEAD, Frame, decode_data, encode_data, split};
+pub use singular::SingularBatch;
+pub use span::{SPAN_ELEMENTS_MAX, SpanBatch, SpanBlock};
+pub use transaction::check;
+
+/// What distinguishes one OP Stack chain from another, as far as batches are concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptimismConfig {
+    /// EIP-155 chain id, which is also the rollup's id in the log.
+    pub chain_id: u64,
+    /// Seconds between two blocks.
+    pub block_time: u64,
+    /// Timestamp of the L2 genesis block, seconds.
+    pub genesis_timestamp: u64,
+    /// Which batches to write. Both are always read.
+    pub format: BatchFormat,
+    /// How to compress channels. All are always read.
+    pub compression: Compression,
+}
+
+/// The adapter of one OP Stack chain.
+#[derive(Clone, Debug)]
+pub struct Optimism {
+    config: OptimismConfig,
+}
+
+impl Optimism {
+    /// An adapter for the chain that `config` describes. A block time of 0 is no chain.
+    pub fn new(config: OptimismConfig) -> Result<Self, AdapterError> {
+        if config.block_time == 0 {
+            return Err(AdapterError::Block { number: 0, rule: "the block time must not be zero" });
+        }
+        Ok(Self { config })
+    }
+
+    /// The chain's description.
+    pub fn config(&self) -> &OptimismConfig {
+        &self.config
+    }
+
+    fn rollup(&self) -> RollupId {
+        RollupId(self.config.chain_id)
+    }
+}
+
+impl RollupAdapter for Optimism {
+    fn blocks(&self, lane: &[LaneBlock], at: &ChainTip, l1: &L1View) -> Result<Plan, AdapterError> {
+        crate::lane::check(lane, self.rollup(), at.lane_ms)?;
+        block::plan(&self.config, lane, at, l1)
+    }
+
+    fn advance(&self, at: &ChainTip, block: &ExecutedBlock) -> ChainTip {
+        block::advance(at, block)
+    }
+
+    fn encode(&self, blocks: &[ExecutedBlock], at: &ChainTip, target: BatchTarget) -> Result<Vec<Batch>, AdapterError> {
+        batch::encode(&self.config, blocks, at, target)
+    }
+
+    fn decode(&self, batches: &[Batch], at: &ChainTip, l1: &L1View) -> Result<Vec<NativeBlock>, AdapterError> {
+        batch::decode(&self.config, batches, at, l1)
+    }
+}
