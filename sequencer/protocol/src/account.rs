@@ -10,7 +10,8 @@ use crate::{
     refusal::Refusal,
 };
 
-const WORDS: usize = (NONCE_WINDOW / 64) as usize;
+const WORDS: usize = 16;
+const _: () = assert!(WORDS as u64 * 64 == NONCE_WINDOW);
 
 /// What the authenticated state holds for an account.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -103,8 +104,7 @@ impl NonceWindow {
     }
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "a value below the window's 1,024 fits any integer")]
 fn place(nonce: u64) -> (usize, u64) {
     let slot = nonce % NONCE_WINDOW;
-    ((slot / 64) as usize, 1 << (slot % 64))
+    (usize::try_from(slot / 64).expect("a window has few words"), 1 << (slot % 64))
 }

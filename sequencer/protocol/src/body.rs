@@ -47,7 +47,9 @@ pub enum Invalid {
     Signature,
     #[error("timestamp {timestamp_ms} does not follow {parent_ms}")]
     Timestamp { timestamp_ms: u64, parent_ms: u64 },
-    #[error("the L1 origin goes back from {parent} to {number}, or changes the block of a number")]
+    #[error(
+        "the L1 origin goes from {parent} to {number}: back in number or time, or to another block of the same number"
+    )]
     L1 { number: u64, parent: u64 },
 }
 
@@ -153,7 +155,8 @@ impl CheckedBody {
         Ok(Self { cancels: body.cancels, bundles })
     }
 
-    /// Puts what a proposer has into the order of a body. Of several cancels of an account one is kept.
+    /// Puts what a proposer has into the order of a body. Of several cancels of an account the first is kept. Cancels come
+    /// as they are: their signatures must have been checked.
     pub fn arrange(mut cancels: Vec<SignedCancel>, mut bundles: Vec<CheckedBundle>) -> Self {
         cancels.sort_by_key(|signed| signed.cancel.account);
         cancels.dedup_by_key(|signed| signed.cancel.account);

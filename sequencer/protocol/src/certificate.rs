@@ -116,7 +116,7 @@ impl Verifier {
 
     fn verify_digest(&self, digest: &Hash32, certificate: &Certificate) -> Result<(), ()> {
         let signature = Signature::sig_validate(&certificate.signature.0, true).map_err(|_| ())?;
-        let message = message(self.network, digest, certificate);
+        let message = certificate.message(self.network, digest);
         match signature.verify(false, &message, DST, &[], &self.key, false) {
             BLST_ERROR::BLST_SUCCESS => Ok(()),
             _ => Err(()),
@@ -129,16 +129,19 @@ pub fn vote_namespace(network: NetworkId) -> Vec<u8> {
     [b"lockstep".as_slice(), &network.0].concat()
 }
 
-fn message(network: NetworkId, digest: &Hash32, certificate: &Certificate) -> Vec<u8> {
-    let namespace = [vote_namespace(network).as_slice(), b"_FINALIZE"].concat();
-    let mut message = Vec::with_capacity(160);
-    varint(namespace.len() as u64, &mut message);
-    message.extend_from_slice(&namespace);
-    varint(certificate.epoch, &mut message);
-    varint(certificate.view, &mut message);
-    varint(certificate.parent_view, &mut message);
-    message.extend_from_slice(&digest.0);
-    message
+impl Certificate {
+    /// What the group signs to finalize the header with `digest`; see the module's text.
+    pub fn message(&self, network: NetworkId, digest: &Hash32) -> Vec<u8> {
+        let namespace = [vote_namespace(network).as_slice(), b"_FINALIZE"].concat();
+        let mut message = Vec::with_capacity(160);
+        varint(namespace.len() as u64, &mut message);
+        message.extend_from_slice(&namespace);
+        varint(self.epoch, &mut message);
+        varint(self.view, &mut message);
+        varint(self.parent_view, &mut message);
+        message.extend_from_slice(&digest.0);
+        message
+    }
 }
 
 fn varint(mut value: u64, out: &mut Vec<u8>) {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     account::AccountRecord,
     bundle::Bundle,
-    ids::{BundleId, Hash32, Height, NetworkId},
+    ids::{Account, BundleId, Hash32, Height, NetworkId},
     report::{self, Event, Report},
 };
 
@@ -64,6 +64,8 @@ pub enum EvidenceError {
     BrokenChain,
     #[error("the nonce is used, but not by any of the reports from {first}: fetch earlier ones")]
     NotCovered { first: u64 },
+    #[error("the record is of account {found}, the bundle of {expected}")]
+    WrongAccount { expected: Account, found: Account },
 }
 
 impl Reports {
@@ -75,11 +77,14 @@ impl Reports {
         };
         let (first, last) = (first.sequence, last.sequence);
         let mut chain = self.before;
-        for (expected, report) in (first..).zip(&self.reports) {
-            if report.sequence != expected {
+        let mut expected = Some(first);
+        for report in &self.reports {
+            if Some(report.sequence) != expected {
                 return Err(EvidenceError::NotConsecutive { first, last, found: report.sequence });
             }
             chain = report::chain(chain, report);
+            // Whoever sent the reports chose the numbers: the last one may have none after it.
+            expected = report.sequence.checked_add(1);
         }
         if last != record.report_sequence {
             return Err(EvidenceError::WrongEnd { expected: record.report_sequence, found: last });
@@ -104,6 +109,9 @@ pub fn conclude(
     let over = height >= bundle.valid_until;
     let unordered = if over { BundleState::Expired } else { BundleState::Pending };
     let Some(record) = record else { return Ok(unordered) };
+    if record.account != bundle.account {
+        return Err(EvidenceError::WrongAccount { expected: bundle.account, found: record.account });
+    }
     let used = record.nonces.is_used(bundle.nonce);
     if used == Some(false) {
         return Ok(unordered);
@@ -111,25 +119,27 @@ pub fn conclude(
     reports.verify(record)?;
     let id = bundle.id();
     for Report { height, event, .. } in &reports.reports {
-        match event {
+        let state = match event {
             Event::Ordered { bundle: other, nonce, fee, .. } if *nonce == bundle.nonce => {
                 let (height, fee) = (*height, *fee);
                 let replaced = BundleState::Replaced { height, by: *other };
-                return Ok(if *other == id { BundleState::Ordered { height, fee } } else { replaced });
+                if *other == id { BundleState::Ordered { height, fee } } else { replaced }
             }
             Event::Cancelled { nonces }
                 if nonces.iter().any(|range| (range.first..=range.last).contains(&bundle.nonce)) =>
             {
-                return Ok(BundleState::Cancelled { height: *height });
+                BundleState::Cancelled { height: *height }
             }
-            _ => {}
-        }
+            _ => continue,
+        };
+        // A nonce that was used after the bundle had expired does not change how the bundle ended.
+        return Ok(if *height > bundle.valid_until { BundleState::Expired } else { state });
     }
     // Below the window a nonce can no longer be used; the complete chain shows that it never was.
     if used.is_none() && reports.before == AccountRecord::new(network, record.account).reports {
         return Ok(BundleState::Expired);
     }
     Err(EvidenceError::NotCovered {
-        first: reports.reports.first().map_or(record.report_sequence + 1, |report| report.sequence),
+        first: reports.reports.first().map_or(record.report_sequence.saturating_add(1), |report| report.sequence),
     })
 }

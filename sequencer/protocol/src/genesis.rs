@@ -8,7 +8,7 @@ use crate::{
     digest::digest,
     hex,
     ids::{Account, Hash32, NetworkId, RollupId},
-    limits::{MAX_GENESIS_ACCOUNTS, MAX_ROLLUPS},
+    limits::{MAX_GENESIS_ACCOUNTS, MAX_NAME_BYTES, MAX_ROLLUPS, MAX_SHARING_BYTES, MAX_VALIDATORS},
 };
 
 /// A network's genesis, as `genesis.json` holds it.
@@ -75,8 +75,14 @@ pub struct Balance {
 pub enum GenesisError {
     #[error("the network needs a name")]
     NoName,
+    #[error("a name of {0} bytes, at most {MAX_NAME_BYTES} are allowed")]
+    LongName(usize),
     #[error("the network needs at least one validator")]
     NoValidators,
+    #[error("at most {MAX_VALIDATORS} validators are allowed, found {0}")]
+    ValidatorCount(usize),
+    #[error("a sharing of {0} bytes, at most {MAX_SHARING_BYTES} are allowed")]
+    LongSharing(usize),
     #[error("validators must be sorted and distinct: see {0}")]
     Validators(Hash32),
     #[error("the network needs 1 to {MAX_ROLLUPS} rollups, found {0}")]
@@ -89,7 +95,7 @@ pub enum GenesisError {
     AccountCount(usize),
     #[error("balances must be sorted by account and distinct: see {0}")]
     Balances(Account),
-    #[error("all balances together must fit in 64 bits")]
+    #[error("all balances together must stay below 2^64 - 1, the fee that nobody can pay")]
     Supply,
 }
 
@@ -122,8 +128,18 @@ impl Genesis {
         if self.network.is_empty() {
             return Err(GenesisError::NoName);
         }
+        let names = std::iter::once(&self.network).chain(self.rollups.iter().map(|rollup| &rollup.name));
+        if let Some(long) = names.map(String::len).find(|length| *length > MAX_NAME_BYTES) {
+            return Err(GenesisError::LongName(long));
+        }
         if self.validators.is_empty() {
             return Err(GenesisError::NoValidators);
+        }
+        if self.validators.len() > MAX_VALIDATORS {
+            return Err(GenesisError::ValidatorCount(self.validators.len()));
+        }
+        if self.sharing.len() > MAX_SHARING_BYTES {
+            return Err(GenesisError::LongSharing(self.sharing.len()));
         }
         if let Some(key) = unsorted(&self.validators, |key| *key) {
             return Err(GenesisError::Validators(key));
@@ -144,6 +160,8 @@ impl Genesis {
             return Err(GenesisError::Balances(account));
         }
         let supply = self.balances.iter().try_fold(0_u64, |sum, balance| sum.checked_add(balance.credits));
+        // A fee that does not fit saturates at the largest number, so nobody may own that many credits.
+        let supply = supply.filter(|supply| *supply < u64::MAX);
         Ok(Rules {
             network: self.network_id(),
             rollups: self.rollups.iter().map(|rollup| (rollup.id, rollup.clone())).collect(),

@@ -8,7 +8,10 @@
 //!                                           uint64 decisionSequence, bytes32 decisions)))
 //! ```
 
-use borsh::{BorshDeserialize, BorshSerialize};
+use borsh::{
+    BorshDeserialize, BorshSerialize,
+    io::{Read, Result as IoResult},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -17,7 +20,7 @@ use crate::{
     digest::digest,
     header::Header,
     ids::{BundleId, Hash32, Height, NetworkId, RollupId},
-    limits::{MAX_BUNDLES_PER_BODY, MAX_LANE_ITEM_BYTES, MAX_LANE_PATH},
+    limits::{MAX_BUNDLES_PER_BODY, MAX_LANE_ITEM_BYTES, MAX_LANE_PATH, MAX_TRANSACTIONS_PER_LEG},
     tree::{climb, leaf_hash},
     wire::{self, Wire},
 };
@@ -68,9 +71,18 @@ pub struct LaneItem {
     #[borsh(deserialize_with = "wire::list::<_, _, MAX_BUNDLES_PER_BODY>")]
     pub entries: Vec<LaneEntry>,
     /// For each entry, its transactions.
-    #[borsh(deserialize_with = "wire::list::<_, _, MAX_BUNDLES_PER_BODY>")]
+    #[borsh(deserialize_with = "leg_lists")]
     pub transactions: Vec<Vec<Transaction>>,
 }
+
+/// Reads the transactions of legs with the bounds that bundles have.
+fn leg_lists<R: Read>(reader: &mut R) -> IoResult<Vec<Vec<Transaction>>> {
+    let lists: Vec<LegTransactions> = wire::list::<_, _, MAX_BUNDLES_PER_BODY>(reader)?;
+    Ok(lists.into_iter().map(|list| list.0).collect())
+}
+
+#[derive(BorshDeserialize)]
+struct LegTransactions(#[borsh(deserialize_with = "wire::list::<_, _, MAX_TRANSACTIONS_PER_LEG>")] Vec<Transaction>);
 
 impl Wire for LaneItem {
     const MAX_BYTES: usize = MAX_LANE_ITEM_BYTES;
@@ -168,7 +180,8 @@ impl LaneFollower {
         Self { verifier, leaf, height: Height(0) }
     }
 
-    /// Starts after `item`, whose proof is checked, but not what came before it.
+    /// Starts after `item`, whose proof is checked, but not what came before it, nor what the item itself contains.
+    /// The lane is the item's: compare `leaf().rollup` with the one that is wanted.
     pub fn from_item(verifier: Verifier, item: &LaneItem) -> Result<Self, LaneError> {
         verify_leaf(&verifier, item)?;
         Ok(Self { verifier, leaf: item.leaf, height: item.header.height })
@@ -193,11 +206,6 @@ impl LaneFollower {
         if height <= self.height {
             return Err(LaneError::Replayed { height, verified: self.height });
         }
-        // A sequence that is not ours to continue is told apart before the costly check; it moves nothing.
-        let before = if item.entries.is_empty() { item.leaf.sequence } else { item.leaf.sequence.saturating_sub(1) };
-        if before > self.leaf.sequence {
-            return Err(LaneError::Gap { height, from: self.leaf.sequence + 1, to: before });
-        }
         if item.entries.len() != item.transactions.len() {
             return Err(LaneError::Shape {
                 height,
@@ -206,6 +214,11 @@ impl LaneFollower {
             });
         }
         verify_leaf(&self.verifier, item)?;
+        // Only a proven leaf shows that items are missing: a gap is a fact, not the word of whoever sent the item.
+        let before = if item.entries.is_empty() { item.leaf.sequence } else { item.leaf.sequence.saturating_sub(1) };
+        if before > self.leaf.sequence {
+            return Err(LaneError::Gap { height, from: self.leaf.sequence + 1, to: before });
+        }
         for (index, (LaneEntry::Leg { content: expected, .. }, transactions)) in
             item.entries.iter().zip(&item.transactions).enumerate()
         {

@@ -1,7 +1,21 @@
 //! What a bundle and a lane are, and what ordering does to them. Pure.
 //!
 //! No runtime, clock, file, socket, float or randomly seeded map: everything here is a function of its arguments, so that
-//! every validator, client and contract agrees on it.
+//! every validator, client and contract agrees on it. `docs/protocol.md` describes every byte and rule; clippy.toml bans
+//! what would break the purity.
+
+// Stricter than the workspace: a panic on input or a wrapped number here is a fork of the log.
+#![deny(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::float_arithmetic,
+    clippy::panic,
+    clippy::unwrap_used
+)]
 
 pub mod account;
 pub mod body;

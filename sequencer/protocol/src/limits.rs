@@ -30,13 +30,25 @@ pub const NONCE_WINDOW: u64 = 1_024;
 pub const MAX_ROLLUPS: usize = 64;
 /// Accounts that a genesis may fund: block 1 writes them all at once.
 pub const MAX_GENESIS_ACCOUNTS: usize = 10_000;
+/// Validators of one network: what the consensus engine's keys and messages are sized for.
+pub const MAX_VALIDATORS: usize = 64;
+/// Bytes of a network's or rollup's name: for people, in one line.
+pub const MAX_NAME_BYTES: usize = 64;
+/// Bytes of the public commitment to the group key's shares: a 96-byte point for each of `MAX_VALIDATORS`, and framing.
+pub const MAX_SHARING_BYTES: usize = 96 * MAX_VALIDATORS + 64;
 /// Headers between a block and the certificate that finalizes it. A longer run of views without a certificate of their own
 /// does not happen while the validator set lives; a follower need not check one.
 pub const MAX_DESCENDANTS: usize = 64;
-/// Siblings on a path of the lane tree: a complete binary tree of `MAX_ROLLUPS` leaves.
+/// Siblings on a path of the lane tree: six for `MAX_ROLLUPS` leaves, and room for four times as many.
 pub const MAX_LANE_PATH: usize = 8;
 /// Bytes of an encoded lane item: a lane's share of a body, its hashes, and its proof.
 pub const MAX_LANE_ITEM_BYTES: usize = 2 * MAX_BODY_BYTES;
+
+// A bundle that is within its own limits fits an empty block, whatever else is wrong with it.
+const _: () = assert!(MAX_LEG_BYTES as u64 <= MAX_LANE_BYTES && MAX_BUNDLE_BYTES + 9 <= MAX_BODY_BYTES);
+// The rest of a lane item: 65 bytes of entry and 4 of framing a leg, headers, leaf, path.
+const LANE_ITEM_FRAMING: usize = 69 * MAX_BUNDLES_PER_BODY + 332 * (MAX_DESCENDANTS + 1) + 1024;
+const _: () = assert!(MAX_LANE_BYTES + LANE_ITEM_FRAMING as u64 <= MAX_LANE_ITEM_BYTES as u64);
 
 /// The limits that a submitter needs to know.
 #[derive(Clone, Copy, Debug, Serialize, serde::Deserialize, PartialEq, Eq)]

@@ -3,7 +3,11 @@
 //! Field names are camelCase; bytes are `0x` hexadecimal; 64-bit integers are JSON numbers. A bundle, a cancel or a lane item
 //! may also travel as the hexadecimal of its wire envelope.
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use std::{fmt, marker::PhantomData};
 
 use crate::{
     certificate::Finality,
@@ -198,18 +202,43 @@ pub struct LaneFee {
 #[serde(transparent)]
 pub struct HexBytes(#[serde(with = "hex::bytes")] pub Vec<u8>);
 
-impl std::fmt::Debug for HexBytes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for HexBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         hex::fmt(&self.0, f)
     }
 }
 
 /// A message as a JSON object, or as the hexadecimal of its wire envelope.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Message<T> {
     /// The envelope.
     Wire(HexBytes),
     /// The object.
     Object(T),
+}
+
+// By hand: serde's untagged enums copy the value first, and do not say which field is wrong.
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Message<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(MessageVisitor(PhantomData))
+    }
+}
+
+struct MessageVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for MessageVisitor<T> {
+    type Value = Message<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object, or the hexadecimal text of its wire envelope")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        hex::decode(text).map(|bytes| Message::Wire(HexBytes(bytes))).map_err(E::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Message::Object)
+    }
 }

@@ -34,6 +34,7 @@ pub enum Signature {
 pub struct BadSignature;
 
 /// A key that signs for an account.
+#[allow(clippy::large_enum_variant, reason = "a program holds a handful of keys")]
 pub enum AccountKey {
     /// Signs as `Account::Ed25519`.
     Ed25519(ed25519_consensus::SigningKey),

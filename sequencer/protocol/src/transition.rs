@@ -15,7 +15,7 @@ use crate::{
     header::{Header, L1Origin},
     ids::{Account, BundleId, Hash32, Height, RollupId},
     lane::{LaneContext, LaneEntry, LaneLeaf, content},
-    limits::{MAX_BODY_BYTES, MAX_LANE_BYTES, MAX_VALIDITY},
+    limits::{MAX_BODY_BYTES, MAX_BUNDLES_PER_BODY, MAX_CANCELS_PER_BODY, MAX_LANE_BYTES, MAX_VALIDITY},
     refusal::Refusal,
     report::{self, Event, Report},
     state::{Key, LaneRecord, Record, Records, Stored, TreasuryRecord, account_key, lane_key, treasury_key},
@@ -71,7 +71,8 @@ impl Position {
             return Err(Invalid::Timestamp { timestamp_ms: self.timestamp_ms, parent_ms: self.parent.timestamp_ms });
         }
         let (now, before) = (self.l1, self.parent.l1);
-        if now.number < before.number || (now.number == before.number && now != before) {
+        let back = now.number < before.number || now.timestamp < before.timestamp;
+        if back || (now.number == before.number && now != before) {
             return Err(Invalid::L1 { number: now.number, parent: before.number });
         }
         Ok(())
@@ -92,6 +93,9 @@ pub fn apply(rules: &Rules, position: &Position, body: &CheckedBody, records: &R
 }
 
 /// Executes what fits of an arranged body, and leaves out the rest.
+///
+/// `apply` accepts the result and gives the same outcome, if the position passes its check and the cancels' signatures are
+/// good.
 pub fn build(rules: &Rules, position: &Position, candidates: CheckedBody, records: &Records) -> Built {
     let mut execution = Execution::new(rules, position, records);
     let mut left_out = Vec::new();
@@ -105,14 +109,20 @@ pub fn build(rules: &Rules, position: &Position, candidates: CheckedBody, record
         fits
     };
     let mut cancels = candidates.cancels;
-    cancels.truncate(crate::limits::MAX_CANCELS_PER_BODY);
-    cancels.retain(|cancel| {
-        execution.can_cancel(cancel).is_ok() && fits(encoded_len(cancel)) && execution.cancel(cancel).is_ok()
+    let mut kept = 0;
+    cancels.retain(|signed| {
+        let keep = kept < MAX_CANCELS_PER_BODY
+            && signed.cancel.check_shape(rules.network).is_ok()
+            && execution.can_cancel(signed).is_ok()
+            && fits(encoded_len(signed))
+            && execution.cancel(signed).is_ok();
+        kept += usize::from(keep);
+        keep
     });
     let mut bundles = Vec::with_capacity(candidates.bundles.len());
     for bundle in candidates.bundles {
         let ordered = execution.check_order(&bundle).and_then(|fee| {
-            if bundles.len() == crate::limits::MAX_BUNDLES_PER_BODY || !fits(encoded_len(bundle.signed())) {
+            if bundles.len() == MAX_BUNDLES_PER_BODY || !fits(encoded_len(bundle.signed())) {
                 return Err(Refusal::BodyFull);
             }
             execution.commit_order(&bundle, fee);
@@ -239,9 +249,15 @@ impl<'a> Execution<'a> {
     }
 
     /// Whether the bundle fits now, and what it pays. Changes nothing.
+    ///
+    /// What can never change comes before what may be better in the next block: a proposer that is told `LaneFull` may
+    /// keep the bundle.
     fn check_order(&mut self, checked: &CheckedBundle) -> Result<u64, Refusal> {
         let bundle = &checked.signed().bundle;
         check_validity(bundle.valid_until, self.height)?;
+        let account = self.account(bundle.account)?;
+        account.nonces.check(bundle.nonce)?;
+        let available = account.balance;
         let mut base_fees = Vec::with_capacity(bundle.legs.len());
         for leg in &bundle.legs {
             let lane = self.lanes.get(&leg.rollup).ok_or(Refusal::UnknownRollup { rollup: leg.rollup })?;
@@ -254,10 +270,8 @@ impl<'a> Execution<'a> {
         if fee > bundle.max_fee {
             return Err(Refusal::FeeTooLow { needed: fee, max_fee: bundle.max_fee });
         }
-        let account = self.account(bundle.account)?;
-        account.nonces.check(bundle.nonce)?;
-        if account.balance < fee {
-            return Err(Refusal::InsufficientBalance { needed: fee, available: account.balance });
+        if available < fee {
+            return Err(Refusal::InsufficientBalance { needed: fee, available });
         }
         Ok(fee)
     }
