@@ -6,13 +6,13 @@
 //! body that the header does not name, so a block in memory always has the body that its certificate covers.
 
 use bytes::{BufMut, Bytes};
-use commonware_codec::{Buf, DecodeExt, EncodeSize, Error as CodecError, RangeCfg, Read, ReadExt, Write};
+use commonware_codec::{Buf, Copying, DecodeExt, EncodeSize, Error as CodecError, RangeCfg, Read, ReadExt, Write};
 use commonware_consensus::{
     Block as ConsensusBlock, BoundedBlock, CertifiableBlock, Heightable,
     types::{Epoch, Height as LogHeight, Round, View},
 };
-use commonware_cryptography::{Blake3, Digestible, Hasher, Signer, ed25519};
-use commonware_storage::mmr::{self, Location};
+use commonware_cryptography::{Blake3, Digestible, Hasher, keccak256};
+use commonware_storage::{merkle::Family as _, mmr};
 use lockstep_protocol::{
     header::{HEADER_BYTES, Header},
     ids::{Hash32, Height},
@@ -64,12 +64,11 @@ impl Block {
             return Err(BlockError::ParentView);
         }
         // State sync builds locations from these without a way to refuse them.
-        let start = mmr::Family::MAX_LEAVES;
-        if header.sync_end > *start {
+        if header.sync_end > *mmr::Family::MAX_LEAVES {
             return Err(BlockError::SyncRange);
         }
-        let leader = PublicKey::decode(&header.leader.0[..]).map_err(|_| BlockError::Leader)?;
-        let digest = commonware_cryptography::keccak256::Digest(header.digest().0);
+        let leader = PublicKey::decode(Copying(&header.leader.0)).map_err(|_| BlockError::Leader)?;
+        let digest = keccak256::Digest(header.digest().0);
         Ok(Self { header, leader, digest, body })
     }
 
@@ -208,7 +207,7 @@ impl Heightable for Block {
 
 impl ConsensusBlock for Block {
     fn parent(&self) -> Digest {
-        commonware_cryptography::keccak256::Digest(self.header.parent.0)
+        keccak256::Digest(self.header.parent.0)
     }
 }
 

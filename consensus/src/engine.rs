@@ -43,7 +43,7 @@ use commonware_storage::{
     qmdb::current::FixedConfig,
     translator::EightCap,
 };
-use commonware_utils::{NZU16, NZU32, NZU64, NZUsize, NonZeroDuration, channel::mpsc, sync::Mutex};
+use commonware_utils::{NZU32, NZU64, NZUsize, NonZeroDuration, channel::mpsc, sync::Mutex};
 use lockstep_protocol::ids::Hash32;
 use rand_core::CryptoRng;
 use tracing::{debug, warn};
@@ -58,7 +58,7 @@ use crate::{
     pacing::{Paced, Waker},
     reader::StateReader,
     tip::Tip,
-    types::{Context, Database, Digest, PublicKey, Scheme, State, Strategy, Variant},
+    types::{Database, PublicKey, STRATEGY, Scheme, State, Strategy, Variant},
 };
 
 /// The only epoch, until validator sets change.
@@ -135,17 +135,6 @@ pub(crate) enum Channel {
 }
 
 impl Channel {
-    pub(crate) const ALL: [Self; 8] = [
-        Self::Votes,
-        Self::Certificates,
-        Self::Resolver,
-        Self::Backfill,
-        Self::Blocks,
-        Self::State,
-        Self::Probe,
-        Self::Gossip,
-    ];
-
     pub(crate) fn id(self) -> u64 {
         self as u64
     }
@@ -162,7 +151,7 @@ impl Channel {
     }
 }
 
-/// One end of every channel, in the order of [`Channel::ALL`].
+/// One end of every channel.
 pub(crate) struct Channels<S, R> {
     pub(crate) votes: (S, R),
     pub(crate) certificates: (S, R),
@@ -232,7 +221,6 @@ where
 {
     let Setup { me, scheme, machine, timing, limits, retention, join, partition, tamper } = setup;
     let Peers { provider: peer_set, blocker, channels, connected } = peers;
-    let strategy = Strategy::default();
     let pages = CacheRef::new(PAGE, PAGES);
     let genesis = genesis::<E>(machine.as_ref());
     let anchor = Digested::precomputed(genesis.clone(), genesis.digest());
@@ -262,7 +250,7 @@ where
             priority: false,
             codec_config: limits.body_bytes_max,
             peer_provider: peer_set.clone(),
-            strategy,
+            strategy: STRATEGY,
         },
     );
     broadcast.start(channels.blocks);
@@ -285,7 +273,7 @@ where
     let (prober, probing) = Probe::new(probe::Config {
         context: context.child("probe"),
         provider: schemes.clone(),
-        strategy,
+        strategy: STRATEGY,
         mailbox_size: MAILBOX,
         blocker: blocker.clone(),
         minimum_epoch: EPOCH,
@@ -316,7 +304,7 @@ where
             block_codec_config: limits.body_bytes_max,
             max_repair: REPAIRS,
             max_pending_acks: UNACKNOWLEDGED,
-            strategy,
+            strategy: STRATEGY,
         },
     )
     .await;
@@ -368,7 +356,7 @@ where
                     retained_qmdb_blocks: 0,
                 }),
             },
-            strategy,
+            strategy: STRATEGY,
         },
     );
 
@@ -389,7 +377,7 @@ where
             automaton: automaton.clone(),
             relay: automaton.clone(),
             reporter: automaton,
-            strategy,
+            strategy: STRATEGY,
             partition: format!("{partition}-simplex-{EPOCH}"),
             mailbox_size: MAILBOX,
             epoch: EPOCH,
@@ -449,8 +437,8 @@ fn genesis<E: Env>(machine: &dyn Machine) -> Block {
     let state = StateRoots {
         canonical: EMPTY_STATE,
         operations: Hash32(target.root.0),
-        sync_start: **target.range.start(),
-        sync_end: **target.range.end(),
+        sync_start: *target.range.start(),
+        sync_end: *target.range.end(),
     };
     Block::genesis(&machine.genesis(), state)
 }
@@ -491,8 +479,7 @@ where
             },
             received = receiver.recv() => {
                 let Ok((peer, message)) = received else { return };
-                let mut message = message;
-                let message = bytes::Buf::copy_to_bytes(&mut message, message.len());
+                let message = Bytes::copy_from_slice(message.as_ref());
                 // Full: the application is behind, and bundles are retried by those who sent them.
                 let _ = incoming.try_send((name(&peer), message));
             },
@@ -519,16 +506,16 @@ fn archive<C>(partition: &str, what: &str, pages: CacheRef, codec_config: C) -> 
 fn state_config(partition: &str, pages: CacheRef) -> FixedConfig<EightCap, Strategy> {
     FixedConfig {
         merkle_config: MerkleConfig {
-            journal_partition: format!("{partition}-state-merkle"),
-            metadata_partition: format!("{partition}-state-merkle-metadata"),
+            journal_partition: format!("{partition}-state-merkle-nodes"),
+            metadata_partition: format!("{partition}-state-merkle-pins"),
             items_per_blob: STATE_BLOB,
             write_buffer: WRITE_BUFFER,
             replay_buffer: REPLAY_BUFFER,
-            strategy: Strategy::default(),
+            strategy: STRATEGY,
             page_cache: pages.clone(),
         },
         journal_config: LogConfig {
-            partition: format!("{partition}-state-log"),
+            partition: format!("{partition}-state-operations"),
             items_per_blob: STATE_BLOB,
             page_cache: pages,
             write_buffer: WRITE_BUFFER,

@@ -5,7 +5,7 @@
 
 use std::num::NonZeroU32;
 
-use commonware_codec::{DecodeExt, Encode, Decode, RangeCfg};
+use commonware_codec::{Copying, Decode, DecodeExt, Encode, RangeCfg};
 use commonware_consensus::types::Participant;
 use commonware_cryptography::{
     Signer,
@@ -20,7 +20,10 @@ use commonware_cryptography::{
     ed25519::PrivateKey,
 };
 use commonware_math::algebra::Random;
-use commonware_utils::{N3f1, ordered::{Quorum, Set}};
+use commonware_utils::{
+    N3f1, TryFromIterator,
+    ordered::{Quorum, Set},
+};
 use lockstep_protocol::ids::{Hash32, NetworkId};
 use rand_core::CryptoRng;
 
@@ -97,7 +100,7 @@ impl Group {
         let most = NonZeroU32::new(VALIDATORS_MAX).expect("there may be a validator");
         let limits = (RangeCfg::from(1..=VALIDATORS_MAX as usize), ());
         let (validators, sharing) =
-            <(Set<PublicKey>, Sharing<MinSig>)>::decode_cfg(bytes, &(limits, (most, ModeVersion::v0())))
+            <(Set<PublicKey>, Sharing<MinSig>)>::decode_cfg(Copying(bytes), &(limits, (most, ModeVersion::v0())))
                 .map_err(|error| KeyError::Encoding { what: "group", reason: error.to_string() })?;
         if sharing.total().get() as usize != validators.len() {
             return Err(KeyError::Validators(sharing.total().get() as usize));
@@ -135,9 +138,9 @@ pub struct Identity {
 impl Identity {
     /// From the 32 bytes of an ed25519 seed and an encoded share.
     pub fn decode(seed: &[u8], share: &[u8]) -> Result<Self, KeyError> {
-        let key = PrivateKey::decode(seed)
+        let key = PrivateKey::decode(Copying(seed))
             .map_err(|error| KeyError::Encoding { what: "ed25519 seed", reason: error.to_string() })?;
-        let share = Share::decode(share)
+        let share = Share::decode(Copying(share))
             .map_err(|error| KeyError::Encoding { what: "share of the group key", reason: error.to_string() })?;
         Ok(Self { key, share })
     }

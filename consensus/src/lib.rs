@@ -29,6 +29,7 @@ pub mod finality;
 pub mod handle;
 pub mod keys;
 pub mod machine;
+pub mod node;
 mod pacing;
 pub mod proof;
 mod reader;

@@ -7,7 +7,7 @@
 //! proof and next key), or an `ExclusionProof` (the neighbours around the gap, or an empty database). Both lead to
 //! `header.state`.
 
-use commonware_codec::Decode;
+use commonware_codec::{Copying, Decode};
 use commonware_cryptography::{Blake3, blake3};
 use commonware_storage::{
     merkle::MAX_PROOF_DIGESTS_PER_ELEMENT,
@@ -39,9 +39,9 @@ pub fn verify(state: &Hash32, key: &Key, record: Option<&Record>, proof: &[u8]) 
     let root = blake3::Digest(state.0);
     let key = FixedBytes::new(*key);
     match (proof.split_first(), record) {
-        (Some((&PRESENT, proof)), Some(record)) => Presence::decode_cfg(proof, &(MAX_PROOF_DIGESTS_PER_ELEMENT, ()))
+        (Some((&PRESENT, proof)), Some(record)) => Presence::decode_cfg(Copying(proof), &(MAX_PROOF_DIGESTS_PER_ELEMENT, ()))
             .is_ok_and(|proof| proof.verify::<Blake3, Encoding>(key, FixedBytes::new(*record), &root)),
-        (Some((&ABSENT, proof)), None) => Absence::decode_cfg(proof, &(MAX_PROOF_DIGESTS_PER_ELEMENT, (), ()))
+        (Some((&ABSENT, proof)), None) => Absence::decode_cfg(Copying(proof), &(MAX_PROOF_DIGESTS_PER_ELEMENT, (), ()))
             .is_ok_and(|proof| proof.verify::<Blake3>(&key, &root)),
         _ => false,
     }

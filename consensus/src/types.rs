@@ -15,31 +15,34 @@ use commonware_utils::sequence::FixedBytes;
 use crate::{block::Block, machine::RECORD_BYTES, proof::CHUNK_BYTES};
 
 /// Who a validator is: its transport key.
-pub type PublicKey = ed25519::PublicKey;
+pub(crate) type PublicKey = ed25519::PublicKey;
 
 /// What a certificate signs and a child names: `keccak256` of the header's bytes.
-pub type Digest = keccak256::Digest;
+pub(crate) type Digest = keccak256::Digest;
 
 /// Threshold signatures with the group key in G2 and signatures in G1, the cheapest to check in the EVM.
-pub type Scheme = standard::Scheme<PublicKey, MinSig>;
+pub(crate) type Scheme = standard::Scheme<PublicKey, MinSig>;
 
 /// Proof that a quorum finalized a block.
-pub type Finalization = simplex::Finalization<Scheme, Digest>;
+pub(crate) type Finalization = simplex::Finalization<Scheme, Digest>;
 
 /// The round, leader and parent of a proposal.
-pub type Context = simplex::Context<Digest, PublicKey>;
+pub(crate) type Context = simplex::Context<Digest, PublicKey>;
 
 /// Blocks are disseminated whole.
-pub type Variant = Standard<Block>;
+pub(crate) type Variant = Standard<Block>;
 
 /// The archive of final blocks, and the way to ask for any block.
-pub type Archive = Mailbox<Scheme, Variant>;
+pub(crate) type Archive = Mailbox<Scheme, Variant>;
 
 /// Signatures and hashes are computed on the task that needs them: four validators share two cores in the testnet.
-pub type Strategy = Sequential;
+pub(crate) type Strategy = Sequential;
+
+/// The value of [`Strategy`].
+pub(crate) const STRATEGY: Strategy = Sequential;
 
 /// The authenticated state on disk.
-pub type Database<E> = fixed::Db<
+pub(crate) type Database<E> = fixed::Db<
     mmr::Family,
     E,
     FixedBytes<32>,
@@ -51,4 +54,4 @@ pub type Database<E> = fixed::Db<
 >;
 
 /// The authenticated state as it is shared between execution and readers.
-pub type State<E> = Shared<Database<E>>;
+pub(crate) type State<E> = Shared<Database<E>>;
