@@ -11,6 +11,7 @@
 //! ```
 
 pub mod adapter;
+mod compression;
 pub mod conformance;
 pub mod error;
 pub mod lane;
