@@ -1,0 +1,248 @@
+//! Follows a lane: every item verified, in order, none missing.
+//!
+//! Where items come from is in `feed.rs`. What continues a lane is decided by `protocol::lane::LaneFollower` alone.
+
+use std::{collections::VecDeque, time::Duration};
+
+use lockstep_protocol::{
+    ids::{Height, NetworkId, RollupId},
+    lane::{self, LaneError, LaneItem},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    client::Client,
+    error::{CheckError, Error, Fault, Faults},
+    feed::Feed,
+};
+
+/// Items in a page or fewer: more is nothing that an honest node sends.
+pub const MAX_PAGE_ITEMS: usize = 4_096;
+
+/// How a lane is followed.
+#[derive(Clone, Debug)]
+pub struct FollowConfig {
+    /// Subscribe over WebSocket, and ask for ranges only where that fails. Otherwise always ask.
+    pub subscribe: bool,
+    /// Pause between two questions for what is new, where there is no subscription.
+    pub poll: Duration,
+    /// A node from which nothing came for this long is not believed to have nothing. Longer than the network's heartbeat.
+    pub silence: Duration,
+}
+
+impl Default for FollowConfig {
+    fn default() -> Self {
+        Self { subscribe: true, poll: Duration::from_millis(250), silence: Duration::from_secs(5) }
+    }
+}
+
+/// Where to begin.
+#[derive(Clone, Debug)]
+pub enum Start {
+    /// Before the lane's first item.
+    Genesis,
+    /// At a height: items of this height and later are given out. What came before is taken as the log has committed to it.
+    Height(Height),
+    /// Where another follower stood.
+    Cursor(Cursor),
+}
+
+/// A follower's place, to be kept in a file or database. It carries its own proof, so it is checked when it is used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cursor {
+    /// The network.
+    pub network: NetworkId,
+    /// Whose lane.
+    pub rollup: RollupId,
+    /// The last item, without its entries and transactions; none before the first.
+    pub item: Option<LaneItem>,
+    /// Items below this height are verified, but not given out.
+    pub from: Height,
+}
+
+impl Cursor {
+    /// The height up to which the lane was verified.
+    pub fn height(&self) -> Height {
+        self.item.as_ref().map_or(Height(0), |item| item.header.height)
+    }
+}
+
+/// Something verified about a lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// The lane's next item.
+    Item(Box<LaneItem>),
+    /// Nothing came after the last item up to this height.
+    Nothing {
+        /// The height.
+        up_to: Height,
+    },
+}
+
+/// A lane cannot be followed further. The follower stands where it stood, and may be asked again.
+#[derive(Clone, Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the texts say what each variant means")]
+pub enum FollowError {
+    #[error("the cursor is of network {found}, this client is of {expected}")]
+    WrongNetwork { expected: NetworkId, found: NetworkId },
+    #[error("the cursor is of lane {cursor} and has an item of lane {item}")]
+    WrongLane { cursor: RollupId, item: RollupId },
+    #[error("the cursor does not prove itself: {0}")]
+    Cursor(LaneError),
+    /// It is proven that there are items, and nobody gives them.
+    #[error("items {from}..={to} of lane {rollup}, before height {height}, can be had from no node: {faults}")]
+    Gap { rollup: RollupId, from: u64, to: u64, height: Height, faults: Faults },
+    #[error("lane {rollup} cannot be joined at height {height}, nothing before it is given by any node: {faults}")]
+    NoAnchor { rollup: RollupId, height: Height, faults: Faults },
+    #[error("lane {rollup} after height {height}: no node gives anything that can be believed: {faults}")]
+    NoAnswer { rollup: RollupId, height: Height, faults: Faults },
+    #[error(transparent)]
+    Ask(#[from] Error),
+}
+
+/// Items that are proven to exist and that were not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Missing {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) height: Height,
+}
+
+/// A follower of one lane. Take updates with [`Self::next`]; keep [`Self::cursor`] with what was done with them.
+pub struct LaneFollower {
+    track: Track,
+    feed: Feed,
+}
+
+/// The verified part of a follower: no network, no clock.
+pub(crate) struct Track {
+    rollup: RollupId,
+    verified: lane::LaneFollower,
+    network: NetworkId,
+    from: Height,
+    /// Verified and not given out yet, each with the place after it. Bounded by a page: nothing is fetched before it is empty.
+    ready: VecDeque<(Option<Update>, LaneItem)>,
+    /// Place after the last update that was given out.
+    place: Option<LaneItem>,
+    /// Set as long as the lane is proven to have items that were not given.
+    pub(crate) missing: Option<Missing>,
+}
+
+impl Client {
+    /// Follows a rollup's lane.
+    pub async fn follow(&self, rollup: RollupId, start: Start) -> Result<LaneFollower, FollowError> {
+        let network = self.trust().network();
+        let (cursor, height) = match start {
+            Start::Genesis => (None, None),
+            Start::Cursor(cursor) => (Some(cursor), None),
+            Start::Height(height) => (None, Some(height)),
+        };
+        let mut cursor = cursor.unwrap_or(Cursor { network, rollup, item: None, from: Height(0) });
+        if let Some(height) = height {
+            cursor.item = crate::feed::anchor(self, rollup, height).await?;
+            cursor.from = height;
+        }
+        let track = Track::new(self, rollup, cursor)?;
+        Ok(LaneFollower { track, feed: Feed::new(self.clone(), rollup) })
+    }
+}
+
+impl LaneFollower {
+    /// The next verified update. Waits until there is one. Safe to drop and call again: nothing is lost or repeated.
+    pub async fn next(&mut self) -> Result<Update, FollowError> {
+        loop {
+            while let Some(update) = self.track.give() {
+                if let Some(update) = update {
+                    return Ok(update);
+                }
+            }
+            self.feed.receive(&mut self.track).await?;
+        }
+    }
+
+    /// The place after the last update that was given out.
+    pub fn cursor(&self) -> Cursor {
+        let track = &self.track;
+        Cursor { network: track.network, rollup: track.rollup, item: track.place.clone(), from: track.from }
+    }
+
+    /// The height up to which updates were given out.
+    pub fn height(&self) -> Height {
+        self.track.place.as_ref().map_or(Height(0), |item| item.header.height)
+    }
+
+    /// What went wrong on the way, at which node.
+    pub fn faults(&self) -> &Faults {
+        &self.feed.faults
+    }
+}
+
+impl Track {
+    fn new(client: &Client, rollup: RollupId, cursor: Cursor) -> Result<Self, FollowError> {
+        let network = client.trust().network();
+        if cursor.network != network {
+            return Err(FollowError::WrongNetwork { expected: network, found: cursor.network });
+        }
+        let found = cursor.item.as_ref().map_or(cursor.rollup, |item| item.leaf.rollup);
+        if cursor.rollup != rollup || found != rollup {
+            return Err(FollowError::WrongLane { cursor: cursor.rollup, item: found });
+        }
+        let verifier = client.trust().verifier().clone();
+        let verified = match &cursor.item {
+            None => lane::LaneFollower::from_genesis(verifier, rollup),
+            Some(item) => lane::LaneFollower::from_item(verifier, item).map_err(FollowError::Cursor)?,
+        };
+        Ok(Self {
+            rollup,
+            verified,
+            network,
+            from: cursor.from,
+            ready: VecDeque::new(),
+            place: cursor.item,
+            missing: None,
+        })
+    }
+
+    /// The height up to which everything is verified, given out or not.
+    pub(crate) fn height(&self) -> Height {
+        self.verified.height()
+    }
+
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    pub(crate) fn has_items(&self) -> bool {
+        self.ready.iter().any(|(update, _)| matches!(update, Some(Update::Item(_))))
+    }
+
+    /// Moves over an item, or says why it is not the next. One that proves that others were left out is remembered.
+    pub(crate) fn accept(&mut self, verifier: &lockstep_protocol::certificate::Verifier, item: LaneItem) -> Result<(), Fault> {
+        if let Err(error) = self.verified.accept(&item) {
+            if let LaneError::Gap { height, from, to } = error {
+                // Whoever wants to hide nothing but make us search must at least forge a certificate.
+                lane::LaneFollower::from_item(verifier.clone(), &item).map_err(CheckError::Lane)?;
+                self.missing = Some(Missing { from, to, height });
+            }
+            return Err(CheckError::Lane(error).into());
+        }
+        if self.missing.is_some_and(|missing| self.verified.leaf().sequence >= missing.to) {
+            self.missing = None;
+        }
+        let place = LaneItem { entries: Vec::new(), transactions: Vec::new(), ..item.clone() };
+        let update = match item.entries.is_empty() {
+            true => Some(Update::Nothing { up_to: item.header.height }),
+            false if item.header.height < self.from => None,
+            false => Some(Update::Item(Box::new(item))),
+        };
+        self.ready.push_back((update, place));
+        Ok(())
+    }
+
+    fn give(&mut self) -> Option<Option<Update>> {
+        let (update, place) = self.ready.pop_front()?;
+        self.place = Some(place);
+        Some(update)
+    }
+}
