@@ -1,0 +1,329 @@
+//! Which bundles and cancels wait, who may join them, and who has to leave?
+//!
+//! The pool's core: no lock, no clock, no signature. Everything in it was verified, and for every account the most that its
+//! bundles may cost together is covered by its balance, so that whatever waits can be paid. What to propose is
+//! `selection.rs`, what a final block changes is `upkeep.rs`.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use lockstep_protocol::{
+    account::AccountRecord,
+    body::CheckedBundle,
+    bundle::{Bundle, SignedBundle, SignedCancel},
+    fees,
+    ids::{Account, BundleId, Height},
+    refusal::Refusal,
+    transition::check_validity,
+};
+
+use super::{Dropped, PoolConfig, view::BaseFees};
+
+/// Memory that a waiting bundle takes beside its encoded bytes: its place in six tables and its allocations. Measured with
+/// two-leg transfers; it makes `PoolConfig::max_bytes` a bound of memory.
+pub(crate) const ENTRY_BYTES: usize = 640;
+/// Cancels that may wait, one for each account. Each takes about 300 bytes.
+pub(crate) const CANCELS_MAX: usize = 16_384;
+/// Heights after which a bundle that came from a client is passed on again, in case the others lost it.
+pub(crate) const FIRST_REMINDER: u64 = 8;
+/// Heights between later repetitions.
+pub(crate) const REMINDER_INTERVAL: u64 = 64;
+
+/// A bundle's place among those that wait: the order of a body, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rank {
+    tip: u64,
+    bytes: u64,
+    id: BundleId,
+}
+
+impl Rank {
+    pub(crate) fn of(bundle: &CheckedBundle) -> Self {
+        Self { tip: bundle.signed().bundle.tip, bytes: bundle.bytes(), id: bundle.id() }
+    }
+
+    /// The rank that a bundle of good shape would have.
+    pub(crate) fn of_unverified(bundle: &Bundle) -> Self {
+        Self { tip: bundle.tip, bytes: bundle.bytes(), id: bundle.id() }
+    }
+
+    fn tip_per_kilobyte(&self) -> u64 {
+        let tip = u128::from(self.tip) * 1_000 / u128::from(self.bytes.max(1));
+        u64::try_from(tip).unwrap_or(u64::MAX)
+    }
+}
+
+impl Ord for Rank {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let mine = u128::from(self.tip) * u128::from(other.bytes);
+        let theirs = u128::from(other.tip) * u128::from(self.bytes);
+        theirs.cmp(&mine).then_with(|| self.id.cmp(&other.id))
+    }
+}
+
+impl PartialOrd for Rank {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Who brought a bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A client of this node: it must be passed on.
+    Client,
+    /// Another validator.
+    Validator,
+}
+
+/// What is known of the state when a bundle asks to join.
+#[derive(Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    /// Height of the next block.
+    pub(crate) next: Height,
+    /// The account's record.
+    pub(crate) record: Option<&'a AccountRecord>,
+}
+
+/// What became of a bundle that asked to join.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Admitted {
+    /// It waits, and these had to leave for it.
+    New(Vec<Dropped>),
+    /// It waited already.
+    Known,
+}
+
+pub(crate) struct Entry {
+    pub(crate) bundle: Arc<CheckedBundle>,
+    /// Bytes that it counts for.
+    pub(crate) size: usize,
+    /// When to pass it on again.
+    pub(crate) reminder: Option<Height>,
+}
+
+/// What an account has in the pool.
+#[derive(Default)]
+pub(crate) struct Open {
+    pub(crate) by_nonce: BTreeMap<u64, BundleId>,
+    /// Sum of what its bundles may cost at most. Credits.
+    pub(crate) promised: u64,
+    pub(crate) cancel: Option<SignedCancel>,
+}
+
+/// Everything that waits.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    pub(crate) config: PoolConfig,
+    /// The height whose effects are taken into account.
+    pub(crate) height: Height,
+    /// Base fees of the block after it.
+    pub(crate) base_fees: BaseFees,
+    pub(crate) bundles: HashMap<BundleId, Entry>,
+    /// Bundles that the fees allow, as far as is known.
+    pub(crate) ready: BTreeMap<Rank, Arc<CheckedBundle>>,
+    /// Bundles that allow less than the fee came to when they were last looked at.
+    pub(crate) parked: BTreeMap<Rank, Arc<CheckedBundle>>,
+    /// Where the search for parked bundles that became ready goes on.
+    pub(crate) parked_cursor: Option<Rank>,
+    pub(crate) accounts: HashMap<Account, Open>,
+    /// Accounts with a cancel.
+    pub(crate) cancels: BTreeSet<Account>,
+    pub(crate) expiry: BTreeSet<(Height, BundleId)>,
+    pub(crate) reminders: BTreeSet<(Height, BundleId)>,
+    pub(crate) bytes: usize,
+}
+
+impl Waiting {
+    pub(crate) fn new(config: PoolConfig, height: Height, base_fees: BaseFees) -> Self {
+        Self { config, height, base_fees, ..Self::default() }
+    }
+
+    /// Whether a bundle of good shape could join now, or waits already. Changes nothing, and costs less than a signature.
+    pub(crate) fn check(&self, signed: &SignedBundle, facts: Facts<'_>) -> Result<Option<Rank>, Refusal> {
+        let rank = Rank::of_unverified(&signed.bundle);
+        if self.bundles.contains_key(&rank.id) {
+            return Ok(None);
+        }
+        let replaced = self.check_account(&signed.bundle, facts)?;
+        self.displaced(&rank, size(signed), replaced)?;
+        Ok(Some(rank))
+    }
+
+    /// Lets a verified bundle in, if need be instead of others.
+    pub(crate) fn admit(
+        &mut self,
+        bundle: Arc<CheckedBundle>,
+        facts: Facts<'_>,
+        source: Source,
+    ) -> Result<Admitted, Refusal> {
+        let (id, rank, size) = (bundle.id(), Rank::of(&bundle), size(bundle.signed()));
+        if self.bundles.contains_key(&id) {
+            return Ok(Admitted::Known);
+        }
+        let signed = &bundle.signed().bundle;
+        let replaced = self.check_account(signed, facts)?;
+        let evicted = self.displaced(&rank, size, replaced)?;
+        let full = self.full();
+        let mut dropped = Vec::with_capacity(evicted.len() + 1);
+        for id in evicted {
+            self.remove(&id).expect("an evicted bundle waits");
+            dropped.push(Dropped { id, refusal: full.clone() });
+        }
+        if let Some(id) = replaced {
+            self.remove(&id).expect("a replaced bundle waits");
+            let refusal = Refusal::ReplacementUnderpriced { nonce: signed.nonce, tip: signed.tip };
+            dropped.push(Dropped { id, refusal });
+        }
+        let reminder = (source == Source::Client).then(|| Height(facts.next.0.saturating_add(FIRST_REMINDER)));
+        let open = self.accounts.entry(signed.account).or_default();
+        open.by_nonce.insert(signed.nonce, id);
+        open.promised = open.promised.checked_add(signed.max_fee).expect("promises are covered by a balance");
+        self.expiry.insert((signed.valid_until, id));
+        self.reminders.extend(reminder.map(|height| (height, id)));
+        self.bytes += size;
+        self.ready.insert(rank, bundle.clone());
+        self.bundles.insert(id, Entry { bundle, size, reminder });
+        Ok(Admitted::New(dropped))
+    }
+
+    /// Lets a verified cancel in. One for each account.
+    pub(crate) fn admit_cancel(&mut self, signed: SignedCancel, record: Option<&AccountRecord>) -> Result<(), Refusal> {
+        let cancel = &signed.cancel;
+        check_cancel(&signed, record)?;
+        if let Some(waiting) = self.accounts.get(&cancel.account).and_then(|open| open.cancel.as_ref()) {
+            // The same again is the same wish.
+            return if waiting.cancel == *cancel { Ok(()) } else { Err(Refusal::CancelPending) };
+        }
+        if self.cancels.len() >= CANCELS_MAX {
+            return Err(Refusal::NotReady { detail: format!("{CANCELS_MAX} cancels are waiting") });
+        }
+        self.cancels.insert(cancel.account);
+        self.accounts.entry(cancel.account).or_default().cancel = Some(signed);
+        Ok(())
+    }
+
+    /// Takes a bundle out.
+    pub(crate) fn remove(&mut self, id: &BundleId) -> Option<Arc<CheckedBundle>> {
+        let Entry { bundle, size, reminder } = self.bundles.remove(id)?;
+        let rank = Rank::of(&bundle);
+        self.ready.remove(&rank).or_else(|| self.parked.remove(&rank)).expect("a waiting bundle has a rank");
+        let signed = &bundle.signed().bundle;
+        self.expiry.remove(&(signed.valid_until, *id));
+        if let Some(height) = reminder {
+            self.reminders.remove(&(height, *id));
+        }
+        self.bytes -= size;
+        let open = self.accounts.get_mut(&signed.account).expect("the account of a waiting bundle is open");
+        open.by_nonce.remove(&signed.nonce);
+        open.promised -= signed.max_fee;
+        self.forget_if_idle(&signed.account);
+        Some(bundle)
+    }
+
+    pub(crate) fn remove_cancel(&mut self, account: &Account) {
+        if self.cancels.remove(account) {
+            self.accounts.get_mut(account).expect("an account with a cancel is open").cancel = None;
+            self.forget_if_idle(account);
+        }
+    }
+
+    fn forget_if_idle(&mut self, account: &Account) {
+        if self.accounts.get(account).is_some_and(|open| open.by_nonce.is_empty() && open.cancel.is_none()) {
+            self.accounts.remove(account);
+        }
+    }
+
+    /// Checks everything but room; returns the bundle that would be replaced.
+    fn check_account(&self, bundle: &Bundle, facts: Facts<'_>) -> Result<Option<BundleId>, Refusal> {
+        check_validity(bundle.valid_until, facts.next)?;
+        let record = facts.record.ok_or(Refusal::UnknownAccount)?;
+        record.nonces.check(bundle.nonce)?;
+        let needed = fee(bundle, &self.base_fees)?;
+        if needed > bundle.max_fee {
+            return Err(Refusal::FeeTooLow { needed, max_fee: bundle.max_fee });
+        }
+        let Some(open) = self.accounts.get(&bundle.account) else {
+            return check_promise(bundle.max_fee, 0, record.balance).map(|()| None);
+        };
+        let replaced = open.by_nonce.get(&bundle.nonce).copied();
+        let Some(id) = replaced else {
+            if open.by_nonce.len() >= self.config.max_open_per_account {
+                let (max, open) = (self.config.max_open_per_account, open.by_nonce.len());
+                return Err(Refusal::TooManyOpen { max, open });
+            }
+            return check_promise(bundle.max_fee, open.promised, record.balance).map(|()| None);
+        };
+        let old = &self.bundles[&id].bundle.signed().bundle;
+        if bundle.tip <= old.tip {
+            return Err(Refusal::ReplacementUnderpriced { nonce: bundle.nonce, tip: old.tip });
+        }
+        check_promise(bundle.max_fee, open.promised - old.max_fee, record.balance).map(|()| replaced)
+    }
+
+    /// Who has to leave so that a newcomer has room: the worst, and only those that it beats.
+    fn displaced(&self, newcomer: &Rank, size: usize, replaced: Option<BundleId>) -> Result<Vec<BundleId>, Refusal> {
+        let leaving = replaced.map_or(0, |id| self.bundles[&id].size);
+        let over = (self.bytes - leaving + size).saturating_sub(self.config.max_bytes);
+        let (mut ready, mut parked) = (self.ready.keys().rev().peekable(), self.parked.keys().rev().peekable());
+        let mut freed = 0;
+        let mut evicted = Vec::new();
+        while freed < over {
+            let worst = match (ready.peek(), parked.peek()) {
+                (Some(a), Some(b)) if a < b => parked.next(),
+                (None, Some(_)) => parked.next(),
+                _ => ready.next(),
+            };
+            match worst {
+                Some(worst) if Some(worst.id) == replaced => {}
+                Some(worst) if newcomer < worst => {
+                    freed += self.bundles[&worst.id].size;
+                    evicted.push(worst.id);
+                }
+                _ => return Err(self.full()),
+            }
+        }
+        Ok(evicted)
+    }
+
+    fn full(&self) -> Refusal {
+        let worst = [self.ready.last_key_value(), self.parked.last_key_value()];
+        let worst = worst.into_iter().flatten().map(|(rank, _)| rank).max();
+        Refusal::PoolFull { bytes: self.bytes, tip_per_kilobyte: worst.map_or(0, Rank::tip_per_kilobyte) }
+    }
+}
+
+/// What a bundle would pay in the next block.
+pub(crate) fn fee(bundle: &Bundle, base_fees: &BaseFees) -> Result<u64, Refusal> {
+    let mut legs = Vec::with_capacity(bundle.legs.len());
+    for leg in &bundle.legs {
+        let base_fee = base_fees.get(&leg.rollup).ok_or(Refusal::UnknownRollup { rollup: leg.rollup })?;
+        legs.push((*base_fee, leg.bytes()));
+    }
+    Ok(fees::total(legs, bundle.tip))
+}
+
+/// Whether a cancel would still cancel something, as the transition will ask.
+pub(crate) fn check_cancel(signed: &SignedCancel, record: Option<&AccountRecord>) -> Result<(), Refusal> {
+    let window = &record.ok_or(Refusal::UnknownAccount)?.nonces;
+    let (first, last) = (signed.cancel.nonces.first, signed.cancel.nonces.last);
+    if last > window.highest() {
+        return Err(Refusal::NonceTooFarAhead { nonce: last, highest: window.highest() });
+    }
+    if (first..=last).all(|nonce| window.check(nonce).is_err()) {
+        return Err(Refusal::NothingToCancel { first, last });
+    }
+    Ok(())
+}
+
+fn check_promise(needed: u64, promised: u64, balance: u64) -> Result<(), Refusal> {
+    let available = balance.saturating_sub(promised);
+    if needed > available { Err(Refusal::InsufficientBalance { needed, available }) } else { Ok(()) }
+}
+
+fn size(signed: &SignedBundle) -> usize {
+    ENTRY_BYTES + borsh::object_length(signed).expect("measuring does not fail")
+}
