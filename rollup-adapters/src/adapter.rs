@@ -21,9 +21,6 @@ pub trait RollupAdapter {
     /// [`BLOCKS_PER_PLAN_MAX`] blocks are returned: call again with the new tip.
     fn blocks(&self, lane: &[LaneBlock], at: &ChainTip, l1: &L1View) -> Result<Plan, AdapterError>;
 
-    /// The tip once `block` was executed on top of `at`.
-    fn advance(&self, at: &ChainTip, block: &ExecutedBlock) -> ChainTip;
-
     /// What to post on L1, in order, one [`Batch`] per L1 transaction, so that the rollup derives `blocks` on top of `at`.
     fn encode(&self, blocks: &[ExecutedBlock], at: &ChainTip, target: BatchTarget) -> Result<Vec<Batch>, AdapterError>;
 
@@ -45,8 +42,33 @@ pub struct ChainTip {
     pub timestamp: u64,
     /// The L1 block that it is built on.
     pub l1: L1Origin,
-    /// Every lane block up to this time (of the log, milliseconds) is in the chain, and none after it.
-    pub lane_ms: u64,
+    /// How much of the lane is in the chain.
+    pub lane: LaneCursor,
+    /// How many messages of the delayed inbox are in the chain. 0 for rollups that have none.
+    pub delayed: u64,
+}
+
+impl ChainTip {
+    /// The tip once `executed` is on top of this one.
+    pub fn after(&self, executed: &ExecutedBlock) -> Self {
+        Self {
+            number: self.number.saturating_add(1),
+            hash: executed.hash,
+            timestamp: executed.block.timestamp,
+            l1: executed.block.l1,
+            lane: executed.lane,
+            delayed: executed.block.delayed.map_or(self.delayed, |index| index.saturating_add(1)),
+        }
+    }
+}
+
+/// A place in a lane: everything before it is in the chain, and nothing after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LaneCursor {
+    /// Every lane block up to this time of the log, milliseconds, is in the chain.
+    pub ms: u64,
+    /// And so many transactions of the lane block after it.
+    pub taken: usize,
 }
 
 /// A block that a rollup should have: its content, not its execution. Deposits and system transactions, which
@@ -59,6 +81,18 @@ pub struct NativeBlock {
     pub l1: L1Origin,
     /// Signed transactions, in order.
     pub transactions: Vec<Vec<u8>>,
+    /// The message of L1's delayed inbox that this block executes instead of transactions (Arbitrum). Such a block takes
+    /// timestamp and L1 block from the message; here it repeats its parent's.
+    pub delayed: Option<u64>,
+}
+
+/// A block to execute.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlannedBlock {
+    /// Its content.
+    pub block: NativeBlock,
+    /// How much of the lane is in the chain once it is.
+    pub lane: LaneCursor,
 }
 
 /// A block after the rollup executed it: `block` holds what was really executed.
@@ -68,13 +102,15 @@ pub struct ExecutedBlock {
     pub hash: Hash32,
     /// Its content.
     pub block: NativeBlock,
+    /// How much of the lane is in the chain up to here, as planned.
+    pub lane: LaneCursor,
 }
 
 /// The next blocks, and what of the lane is in none of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// In order.
-    pub blocks: Vec<NativeBlock>,
+    pub blocks: Vec<PlannedBlock>,
     /// In the lane's order. The same for everybody who reads the same lane.
     pub skipped: Vec<Skipped>,
 }

@@ -10,8 +10,8 @@ use lockstep_protocol::{
 };
 
 use crate::{
-    AdapterError, Batch, BatchTarget, ChainTip, ExecutedBlock, L1View, LaneBlock, NativeBlock, RollupAdapter,
-    adapter::BLOB_BYTES,
+    AdapterError, Batch, BatchTarget, ChainTip, ExecutedBlock, L1View, LaneBlock, LaneCursor, NativeBlock,
+    PlannedBlock, RollupAdapter, adapter::BLOB_BYTES,
 };
 
 /// What the suite needs to know of the adapter under test.
@@ -76,9 +76,9 @@ impl World {
                 timestamp: START + index * L1_SECONDS,
             })
             .collect();
-        let tip =
-            ChainTip { number: 7, hash: Hash32(seed.bytes()), timestamp: START, l1: l1[0], lane_ms: START * 1_000 };
+        let tip = ChainTip { number: 7, hash: Hash32(seed.bytes()), timestamp: START, l1: l1[0], ..Default::default() };
         let mut now = START * 1_000;
+        let tip = ChainTip { lane: LaneCursor { ms: now, taken: 0 }, ..tip };
         let lane = (0..heights)
             .map(|index| {
                 let count = if index == 0 { 0 } else { seed.below(transactions_max + 1) };
@@ -108,7 +108,7 @@ impl World {
             }
             for block in plan.blocks {
                 let block = execute(&tip, block);
-                tip = adapter.advance(&tip, &block);
+                tip = tip.after(&block);
                 executed.push(block);
             }
         }
@@ -116,11 +116,12 @@ impl World {
 }
 
 /// Stands in for execution: some hash that depends on the block.
-fn execute(parent: &ChainTip, block: NativeBlock) -> ExecutedBlock {
+fn execute(parent: &ChainTip, planned: PlannedBlock) -> ExecutedBlock {
+    let PlannedBlock { block, lane } = planned;
     let mut bytes = parent.hash.0.to_vec();
     bytes.extend_from_slice(&block.timestamp.to_be_bytes());
     block.transactions.iter().for_each(|transaction| bytes.extend_from_slice(transaction));
-    ExecutedBlock { hash: Hash32(keccak256(&bytes).0), block }
+    ExecutedBlock { hash: Hash32(keccak256(&bytes).0), block, lane }
 }
 
 fn native(blocks: &[ExecutedBlock]) -> Vec<NativeBlock> {
@@ -152,7 +153,7 @@ fn round_trip(subject: &Subject<'_>, seed: &mut Seed) {
     let world = World::new(subject, seed, 200, 4, 700);
     let blocks = world.blocks(subject.adapter);
     assert!(blocks.len() > 10, "the lane is long enough for blocks");
-    let end_ms = blocks.iter().fold(world.tip.clone(), |tip, block| subject.adapter.advance(&tip, block)).lane_ms;
+    let end_ms = blocks.last().map_or(0, |executed| executed.lane.ms);
     let ordered: Vec<_> = world
         .lane
         .iter()
@@ -177,12 +178,12 @@ fn cuts(subject: &Subject<'_>, seed: &mut Seed) {
     let mut pieces = Vec::new();
     for end in 1..=world.lane.len() {
         // Some calls see the whole lane so far, others only what the chain does not hold yet, and its predecessor.
-        let held = world.lane.iter().filter(|block| block.timestamp_ms <= tip.lane_ms).count();
+        let held = world.lane.iter().filter(|block| block.timestamp_ms <= tip.lane.ms).count();
         let from = if seed.below(2) == 0 { 0 } else { held.saturating_sub(1).min(end - 1) };
         let plan = subject.adapter.blocks(&world.lane[from..end], &tip, &world.l1).expect("gives blocks");
         for block in plan.blocks {
             let block = execute(&tip, block);
-            tip = subject.adapter.advance(&tip, &block);
+            tip = tip.after(&block);
             pieces.push(block);
         }
     }
@@ -234,7 +235,8 @@ fn unfit(subject: &Subject<'_>, seed: &mut Seed) {
     }
     let plan = subject.adapter.blocks(&world.lane, &world.tip, &world.l1).expect("gives blocks");
     assert_eq!(plan.skipped.len(), subject.unfit.len(), "each one is reported once");
-    assert_eq!(plan.blocks, native(&fit), "and the blocks are as if it had not been there");
+    let left: Vec<_> = plan.blocks.into_iter().map(|planned| planned.block).collect();
+    assert_eq!(left, native(&fit), "and the blocks are as if it had not been there");
     // A caller who puts it into a block all the same is refused.
     let mut spoiled = fit;
     let filled = spoiled.iter().position(|executed| !executed.block.transactions.is_empty()).expect("has transactions");

@@ -17,6 +17,9 @@ pub mod error;
 pub mod lane;
 pub mod optimism;
 
-pub use adapter::{Batch, BatchTarget, ChainTip, ExecutedBlock, NativeBlock, Plan, RollupAdapter, SkipReason, Skipped};
+pub use adapter::{
+    Batch, BatchTarget, ChainTip, ExecutedBlock, LaneCursor, NativeBlock, Plan, PlannedBlock, RollupAdapter,
+    SkipReason, Skipped,
+};
 pub use error::{AdapterError, DecodeError};
 pub use lane::{L1View, LaneBlock};

@@ -2,7 +2,8 @@
 
 use alloy_rlp::{Encodable, Header};
 use lockstep_adapters::{
-    AdapterError, Batch, BatchTarget, ChainTip, L1View, LaneBlock, RollupAdapter, SkipReason,
+    AdapterError, Batch, BatchTarget, ChainTip, ExecutedBlock, L1View, LaneBlock, LaneCursor, NativeBlock, Plan,
+    RollupAdapter, SkipReason,
     conformance::{self, Seed, Subject, World},
     optimism::{BLOCK_BYTES_MAX, BatchFormat, Compression, Optimism, OptimismConfig, SEQUENCER_DRIFT_SECONDS_MAX},
 };
@@ -110,7 +111,14 @@ fn lane(start: u64, seconds: u64, seen: impl Fn(u64) -> L1Origin) -> Vec<LaneBlo
 }
 
 fn tip(timestamp: u64, l1: L1Origin) -> ChainTip {
-    ChainTip { number: 1, hash: Hash32([1; 32]), timestamp, l1, lane_ms: timestamp * 1_000 }
+    ChainTip {
+        number: 1,
+        hash: Hash32([1; 32]),
+        timestamp,
+        l1,
+        lane: LaneCursor { ms: timestamp * 1_000, taken: 0 },
+        delayed: 0,
+    }
 }
 
 #[test]
@@ -120,8 +128,8 @@ fn a_block_holds_what_came_after_its_parent_and_up_to_its_timestamp() {
     let plan = adapter.blocks(&lane, &tip(100, l1(1, 100)), &L1View::default()).expect("gives blocks");
     let expected: Vec<Vec<_>> =
         [1..=2, 3..=4].map(|held| lane[held].iter().flat_map(|block| block.transactions.clone()).collect()).to_vec();
-    assert_eq!(plan.blocks.iter().map(|block| block.timestamp).collect::<Vec<_>>(), [102, 104]);
-    assert_eq!(plan.blocks.iter().map(|block| block.transactions.clone()).collect::<Vec<_>>(), expected);
+    assert_eq!(native(&plan).iter().map(|block| block.timestamp).collect::<Vec<_>>(), [102, 104]);
+    assert_eq!(native(&plan).iter().map(|block| block.transactions.clone()).collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -131,7 +139,7 @@ fn the_origin_moves_by_one_once_the_log_has_seen_it_and_time_has_reached_it() {
     // The log has seen block 3 at second 1 (a clock ahead of L1's) and nothing since.
     let lane = lane(100, 13, |second| if second == 0 { l1(1, 100) } else { l1(3, 106) });
     let plan = adapter.blocks(&lane, &tip(100, l1(1, 100)), &view).expect("gives blocks");
-    let origins: Vec<_> = plan.blocks.iter().map(|block| (block.timestamp, block.l1.number)).collect();
+    let origins: Vec<_> = native(&plan).iter().map(|block| (block.timestamp, block.l1.number)).collect();
     assert_eq!(origins, [(102, 1), (104, 2), (106, 3), (108, 3), (110, 3), (112, 3)]);
 }
 
@@ -152,8 +160,7 @@ fn transactions_wait_while_the_origin_is_older_than_the_drift() {
     let lane = lane(100, drift + 12, |second| if second < drift + 10 { l1(1, 100) } else { l1(2, 100 + drift + 6) });
     let start = tip(100, l1(1, 100));
     let plan = adapter.blocks(&lane, &start, &view).expect("gives blocks");
-    let counts: Vec<_> = plan
-        .blocks
+    let counts: Vec<_> = native(&plan)
         .iter()
         .map(|block| {
             (block.timestamp - 100 - drift.min(block.timestamp - 100), block.l1.number, block.transactions.len())
@@ -162,7 +169,7 @@ fn transactions_wait_while_the_origin_is_older_than_the_drift() {
         .collect();
     // Past the drift: empty until the next origin can be adopted, even though the log has not seen it yet.
     assert_eq!(counts, [(2, 1, 0), (4, 1, 0), (6, 2, 6), (8, 2, 2), (10, 2, 2), (12, 2, 2)]);
-    let held: usize = plan.blocks.iter().map(|block| block.transactions.len()).sum();
+    let held: usize = native(&plan).iter().map(|block| block.transactions.len()).sum();
     assert_eq!(held, lane.len() - 1, "nothing is lost");
 }
 
@@ -175,18 +182,14 @@ fn what_does_not_fit_a_block_is_skipped_and_a_full_block_fits_both_targets() {
     let start = tip(100, l1(1, 100));
     let view = L1View::new(vec![l1(1, 100)]).expect("one block");
     let plan = adapter.blocks(&lane, &start, &view).expect("gives blocks");
-    let bytes: usize = plan.blocks[0].transactions.iter().map(Vec::len).sum();
+    let bytes: usize = plan.blocks[0].block.transactions.iter().map(Vec::len).sum();
     assert!(bytes <= BLOCK_BYTES_MAX && bytes > BLOCK_BYTES_MAX - 101_000);
     assert!(!plan.skipped.is_empty() && plan.skipped.iter().all(|skipped| skipped.reason == SkipReason::BlockFull));
-    let executed: Vec<_> = plan
-        .blocks
-        .iter()
-        .map(|block| lockstep_adapters::ExecutedBlock { hash: Hash32([2; 32]), block: block.clone() })
-        .collect();
+    let executed = executed(&plan);
     for target in [BatchTarget::Calldata { bytes_max: 100_000 }, BatchTarget::Blobs { per_transaction: 1 }] {
         let batches = adapter.encode(&executed, &start, target).expect("a full block fits");
         assert!(batches.len() <= 25);
-        assert_eq!(adapter.decode(&batches, &start, &view), Ok(plan.blocks.clone()));
+        assert_eq!(adapter.decode(&batches, &start, &view), Ok(native(&plan)));
     }
 }
 
@@ -196,15 +199,7 @@ fn channels_are_cut_so_that_they_close_in_time() {
     let subject = subject(&adapter);
     let world = World::new(&subject, &mut Seed(11), 1_200, 60, 400);
     let plan = adapter.blocks(&world.lane, &world.tip, &world.l1).expect("gives blocks");
-    let executed: Vec<_> = plan
-        .blocks
-        .iter()
-        .enumerate()
-        .map(|(index, block)| lockstep_adapters::ExecutedBlock {
-            hash: Hash32([index as u8; 32]),
-            block: block.clone(),
-        })
-        .collect();
+    let executed = executed(&plan);
     let batches = adapter.encode(&executed, &world.tip, BatchTarget::Calldata { bytes_max: 20_000 }).expect("encodes");
     let mut of_channel = std::collections::BTreeMap::<[u8; 16], usize>::new();
     for batch in &batches {
@@ -213,7 +208,7 @@ fn channels_are_cut_so_that_they_close_in_time() {
     }
     assert!(of_channel.len() > 1 && of_channel.values().all(|count| *count <= 25), "{of_channel:?}");
     // The halves after the first cannot know their parent's hash before execution, so decoding does not check it.
-    assert_eq!(adapter.decode(&batches, &world.tip, &world.l1), Ok(plan.blocks));
+    assert_eq!(adapter.decode(&batches, &world.tip, &world.l1), Ok(native(&plan)));
 }
 
 #[test]
@@ -223,11 +218,7 @@ fn a_batch_on_another_parent_is_refused() {
         let lane = lane(100, 5, |_| l1(1, 100));
         let (start, view) = (tip(100, l1(1, 100)), L1View::new(vec![l1(1, 100)]).expect("one block"));
         let plan = adapter.blocks(&lane, &start, &view).expect("gives blocks");
-        let executed: Vec<_> = plan
-            .blocks
-            .into_iter()
-            .map(|block| lockstep_adapters::ExecutedBlock { hash: Hash32([9; 32]), block })
-            .collect();
+        let executed = executed(&plan);
         let batches = adapter.encode(&executed, &start, BatchTarget::Calldata { bytes_max: 1_000 }).expect("encodes");
         assert!(adapter.decode(&batches, &start, &view).is_ok());
         let other = ChainTip { hash: Hash32([3; 32]), ..start.clone() };
@@ -235,4 +226,18 @@ fn a_batch_on_another_parent_is_refused() {
         let later = ChainTip { timestamp: 102, ..start };
         assert!(matches!(adapter.decode(&batches, &later, &view), Err(AdapterError::Block { .. })));
     }
+}
+
+fn native(plan: &Plan) -> Vec<NativeBlock> {
+    plan.blocks.iter().map(|planned| planned.block.clone()).collect()
+}
+
+/// Stands in for execution: a different hash for each block.
+fn executed(plan: &Plan) -> Vec<ExecutedBlock> {
+    let executed = plan.blocks.iter().zip(0u64..).map(|(planned, index)| ExecutedBlock {
+        hash: Hash32(Seed(index).bytes()),
+        block: planned.block.clone(),
+        lane: planned.lane,
+    });
+    executed.collect()
 }

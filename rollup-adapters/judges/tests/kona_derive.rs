@@ -16,7 +16,7 @@ use kona_derive::{
 use kona_genesis::{ChainGenesis, HardForkConfig, RollupConfig};
 use kona_protocol::{BlockInfo, L1BlockInfoTx, L2BlockInfo};
 use lockstep_adapters::{
-    Batch, BatchTarget, ChainTip, ExecutedBlock, L1View, NativeBlock, RollupAdapter,
+    Batch, BatchTarget, ChainTip, ExecutedBlock, L1View, NativeBlock, PlannedBlock, RollupAdapter,
     conformance::{Seed, Subject, World},
     optimism::{
         Bank, BatchFormat, CHANNEL_TIMEOUT_L1_BLOCKS, Compression, Optimism, OptimismConfig, decode_data, encode_data,
@@ -66,9 +66,9 @@ impl Story {
         let world = on_real_headers(World::new(&subject, &mut Seed(seed), 200, 6, 900), &chains);
         let plan = adapter.blocks(&world.lane, &world.tip, &world.l1).expect("gives blocks");
         let mut tip = world.tip.clone();
-        let blocks = plan.blocks.into_iter().map(|block| {
-            let executed = ExecutedBlock { hash: stand_in_hash(&tip, &block), block };
-            tip = adapter.advance(&tip, &executed);
+        let blocks = plan.blocks.into_iter().map(|PlannedBlock { block, lane }| {
+            let executed = ExecutedBlock { hash: stand_in_hash(&tip, &block), block, lane };
+            tip = tip.after(&executed);
             executed
         });
         let blocks: Vec<_> = blocks.collect();
@@ -204,6 +204,7 @@ async fn derive(story: &Story) -> Vec<NativeBlock> {
                 timestamp: attributes.inner.payload_attributes.timestamp,
                 l1,
                 transactions: rest.iter().map(|bytes| bytes.to_vec()).collect(),
+                delayed: None,
             };
             let hash = stand_in_hash(&tip, &block);
             safe = L2BlockInfo {
@@ -217,8 +218,8 @@ async fn derive(story: &Story) -> Vec<NativeBlock> {
                 seq_num: if info.number == tip.l1.number { safe.seq_num + 1 } else { 0 },
             };
             chains.advance(safe);
-            let executed = ExecutedBlock { hash, block };
-            tip = story.adapter.advance(&tip, &executed);
+            let executed = ExecutedBlock { hash, block, ..Default::default() };
+            tip = tip.after(&executed);
             derived.push(executed.block);
         }
     }
@@ -324,7 +325,7 @@ fn our_bank_finds_the_channels_that_kona_finds_in_disorder() {
     for seed in 0..150 {
         let story = Story::new(BatchFormat::Singular, Compression::Zlib { level: 6 }, 20);
         let (first, second) = story.blocks.split_at(story.blocks.len() / 2);
-        let tip = first.iter().fold(story.world.tip.clone(), |tip, block| story.adapter.advance(&tip, block));
+        let tip = first.iter().fold(story.world.tip.clone(), |tip, block| tip.after(block));
         let target = BatchTarget::Calldata { bytes_max: 5_000 };
         let channels = [(first, &story.world.tip), (second, &tip)]
             .map(|(blocks, tip)| frames(&story.adapter.encode(blocks, tip, target).expect("encodes")));

@@ -77,7 +77,11 @@ fn kona_reads_the_same_blocks_from_our_frames() {
             assert!(plan.skipped.is_empty(), "alloy's transactions are all fit: {:?}", plan.skipped);
             let executed: Vec<_> = (0u8..)
                 .zip(plan.blocks)
-                .map(|(index, block)| ExecutedBlock { hash: Hash32([index; 32]), block })
+                .map(|(index, planned)| ExecutedBlock {
+                    hash: Hash32([index; 32]),
+                    block: planned.block,
+                    lane: planned.lane,
+                })
                 .collect();
             let batches =
                 adapter.encode(&executed, &world.tip, BatchTarget::Calldata { bytes_max: 10_000 }).expect("encodes");

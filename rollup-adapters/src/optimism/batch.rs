@@ -45,7 +45,7 @@ pub(super) fn encode(
             transaction::check(bytes, config.chain_id)
                 .map_err(|_| broken(&tip, "a transaction that derivation would reject"))?;
         }
-        tip = block::advance(&tip, executed);
+        tip = tip.after(executed);
     }
     let mut batches = Vec::new();
     encode_channels(config, blocks, at, Cut::new(target)?, &mut batches)?;
@@ -121,7 +121,7 @@ fn encode_channels(
         }
         Err(AdapterError::Limit { .. }) if blocks.len() > 1 => {
             let (left, right) = blocks.split_at(blocks.len() / 2);
-            let middle = left.iter().fold(at.clone(), |tip, block| block::advance(&tip, block));
+            let middle = left.iter().fold(at.clone(), |tip, block| tip.after(block));
             encode_channels(config, left, at, cut, out)?;
             encode_channels(config, right, &middle, cut, out)
         }
@@ -168,7 +168,8 @@ fn follows(config: &OptimismConfig, at: &ChainTip, block: &NativeBlock) -> Resul
     rule(
         block.transactions.is_empty() || block::within_drift(block.timestamp, &block.l1),
         "it must be empty, so far ahead of its L1 origin",
-    )
+    )?;
+    rule(block.delayed.is_none(), "there is no delayed inbox")
 }
 
 fn span(config: &OptimismConfig, blocks: &[ExecutedBlock], at: &ChainTip) -> Result<Vec<u8>, AdapterError> {
@@ -264,6 +265,7 @@ impl Derived<'_> {
             timestamp: batch.timestamp,
             l1: *self.l1.confirm(batch.epoch_number, &batch.epoch_hash)?,
             transactions: batch.transactions,
+            delayed: None,
         })
     }
 
@@ -286,7 +288,7 @@ impl Derived<'_> {
             let l1 = *self.l1.need(origin)?;
             let at = timestamp.ok_or_else(|| broken(&self.tip, "its timestamp must fit 64 bits"))?;
             timestamp = at.checked_add(self.config.block_time);
-            self.push(NativeBlock { timestamp: at, l1, transactions: block.transactions })?;
+            self.push(NativeBlock { timestamp: at, l1, transactions: block.transactions, delayed: None })?;
         }
         Ok(())
     }
@@ -302,8 +304,8 @@ impl Derived<'_> {
             transaction::check(bytes, self.config.chain_id)
                 .map_err(|_| broken(&self.tip, "a transaction that derivation would reject"))?;
         }
-        let executed = ExecutedBlock { hash: Hash32::default(), block };
-        self.tip = block::advance(&self.tip, &executed);
+        let executed = ExecutedBlock { block, ..Default::default() };
+        self.tip = self.tip.after(&executed);
         self.parent_known = false;
         self.blocks.push(executed.block);
         Ok(())

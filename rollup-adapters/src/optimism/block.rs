@@ -9,7 +9,7 @@
 
 use super::{OptimismConfig, transaction};
 use crate::{
-    AdapterError, ChainTip, ExecutedBlock, L1View, LaneBlock, NativeBlock, Plan, SkipReason, Skipped,
+    AdapterError, ChainTip, L1View, LaneBlock, LaneCursor, NativeBlock, Plan, PlannedBlock, SkipReason, Skipped,
     adapter::BLOCKS_PER_PLAN_MAX,
 };
 use lockstep_protocol::header::L1Origin;
@@ -35,7 +35,7 @@ pub(super) fn plan(
         l1.confirm(at.l1.number, &at.l1.hash)?;
     }
     let mut plan = Plan::default();
-    let (mut timestamp, mut origin, mut lane_ms) = (at.timestamp, at.l1, at.lane_ms);
+    let (mut timestamp, mut origin, mut lane_ms) = (at.timestamp, at.l1, at.lane.ms);
     while plan.blocks.len() < BLOCKS_PER_PLAN_MAX {
         let Some((next, next_ms)) = grid(timestamp, config.block_time) else { break };
         let closing = lane.partition_point(|block| block.timestamp_ms < next_ms);
@@ -49,25 +49,10 @@ pub(super) fn plan(
             transactions = take(config, lane.get(from..to).unwrap_or_default(), &mut plan.skipped);
             lane_ms = lane_ms.max(next_ms);
         }
-        plan.blocks.push(NativeBlock { timestamp, l1: origin, transactions });
+        let block = NativeBlock { timestamp, l1: origin, transactions, delayed: None };
+        plan.blocks.push(PlannedBlock { block, lane: LaneCursor { ms: lane_ms, taken: 0 } });
     }
     Ok(plan)
-}
-
-pub(super) fn advance(at: &ChainTip, executed: &ExecutedBlock) -> ChainTip {
-    let block = &executed.block;
-    let lane_ms = if within_drift(block.timestamp, &block.l1) {
-        at.lane_ms.max(block.timestamp.saturating_mul(1_000))
-    } else {
-        at.lane_ms
-    };
-    ChainTip {
-        number: at.number.saturating_add(1),
-        hash: executed.hash,
-        timestamp: block.timestamp,
-        l1: block.l1,
-        lane_ms,
-    }
 }
 
 /// Whether a block at `timestamp` on `origin` may hold transactions.

@@ -82,12 +82,8 @@ impl Optimism {
 
 impl RollupAdapter for Optimism {
     fn blocks(&self, lane: &[LaneBlock], at: &ChainTip, l1: &L1View) -> Result<Plan, AdapterError> {
-        crate::lane::check(lane, self.rollup(), at.lane_ms)?;
+        crate::lane::check(lane, self.rollup(), at.lane.ms)?;
         block::plan(&self.config, lane, at, l1)
-    }
-
-    fn advance(&self, at: &ChainTip, block: &ExecutedBlock) -> ChainTip {
-        block::advance(at, block)
     }
 
     fn encode(&self, blocks: &[ExecutedBlock], at: &ChainTip, target: BatchTarget) -> Result<Vec<Batch>, AdapterError> {
