@@ -4,19 +4,13 @@
 //! (`node.rs`) nor simulated links (`simulate.rs`).
 
 use std::{
-    num::{NonZeroU16, NonZeroU64, NonZeroUsize},
+    num::{NonZeroU64, NonZeroUsize},
     sync::Arc,
 };
 
-use bytes::Bytes;
 use commonware_broadcast::buffered;
 use commonware_consensus::{
-    marshal::{
-        self,
-        core::Actor as MarshalActor,
-        resolver::p2p as marshal_resolver,
-        standard::Deferred,
-    },
+    marshal::{self, core::Actor as MarshalActor, resolver::p2p as marshal_resolver, standard::Deferred},
     simplex::{
         self,
         config::{Floor, ForwardPolicy, SkipBudget, SkipPolicy},
@@ -30,20 +24,11 @@ use commonware_glue::stateful::{
     db::{DatabaseSet, SyncEngineConfig, p2p as state_resolver},
     probe::{self, Probe},
 };
-use commonware_macros::select;
-use commonware_p2p::{Blocker, Provider, Receiver, Recipients, Sender};
-use commonware_runtime::{
-    Clock, IoBufs, Metrics, Quota, Spawner, Storage, buffer::paged::CacheRef,
-};
-use commonware_storage::{
-    archive::prunable,
-    journal::contiguous::fixed::Config as LogConfig,
-    merkle::full::Config as MerkleConfig,
-    mmr,
-    qmdb::current::FixedConfig,
-    translator::EightCap,
-};
-use commonware_utils::{NZU32, NZU64, NZUsize, NonZeroDuration, channel::mpsc, sync::Mutex};
+use commonware_p2p::{Blocker, Provider, Receiver, Sender};
+use commonware_runtime::{Clock, Metrics, Spawner, Storage};
+use commonware_storage::{archive::prunable, mmr};
+use commonware_utils::{NZU64, NZUsize, NonZeroDuration, channel::mpsc, sync::Mutex};
+use futures::FutureExt;
 use lockstep_protocol::ids::Hash32;
 use rand_core::CryptoRng;
 use tracing::{debug, warn};
@@ -51,14 +36,15 @@ use tracing::{debug, warn};
 use crate::{
     application::{Execution, Tamper},
     block::{Block, StateRoots},
+    channels::{GOSSIP_QUEUE, Peers, gossip},
     config::{Join, Limits, Retention, SYNC_BATCH, Timing},
     handle::{Handle, Shared},
-    keys::name,
     machine::Machine,
     pacing::{Paced, Waker},
     reader::StateReader,
+    storage::{self, Sizes},
     tip::Tip,
-    types::{Database, PublicKey, STRATEGY, Scheme, State, Strategy, Variant},
+    types::{Archive, Database, PublicKey, STRATEGY, Scheme, State, Variant},
 };
 
 /// The only epoch, until validator sets change.
@@ -82,33 +68,8 @@ const REPAIRS: NonZeroUsize = NZUsize!(16);
 /// Final blocks handed to execution before it has acknowledged them. Marshal keeps twice as many in memory.
 const UNACKNOWLEDGED: NonZeroUsize = NZUsize!(8);
 
-/// Bytes per page of every journal. Changing it is a format change: stored blobs would be cut off.
-const PAGE: NonZeroU16 = commonware_runtime::buffer::paged::page_size(4096);
-
-/// Pages held in memory, 32 MiB in all.
-const PAGES: NonZeroUsize = NZUsize!(8 * 1024);
-
-/// Buffer for writes to a journal.
-const WRITE_BUFFER: NonZeroUsize = NZUsize!(1 << 20);
-
-/// Buffer for reading a journal back at start.
-const REPLAY_BUFFER: NonZeroUsize = NZUsize!(1 << 20);
-
-/// Blocks per file of the archive, the unit of pruning. Fixed for the life of a directory.
-const ARCHIVE_SECTION: NonZeroU64 = NZU64!(1024);
-
-/// Operations per file of the state's log, the unit of pruning. Fixed for the life of a directory.
-const STATE_BLOB: NonZeroU64 = NZU64!(64 * 1024);
-
-/// Keys remembered while the state's index is rebuilt at start. Below the number of live keys a start with a million
-/// keys takes 42 s instead of 5; each costs some 50 bytes, for the start only.
-const INIT_KEYS: NonZeroUsize = NZUsize!(2 << 20);
-
 /// Final blocks between attempts to prune.
 const PRUNE_INTERVAL: NonZeroUsize = NZUsize!(256);
-
-/// Messages of the application that wait to be sent, or to be taken.
-const GOSSIP_QUEUE: usize = 256;
 
 /// Headers looked at to find the one of a state that is ahead of the archive's position after a crash.
 const TIP_SEARCH_MAX: u64 = 64;
@@ -117,78 +78,6 @@ const TIP_SEARCH_MAX: u64 = 64;
 pub(crate) trait Env: Spawner + Metrics + Clock + Storage + CryptoRng {}
 
 impl<E: Spawner + Metrics + Clock + Storage + CryptoRng> Env for E {}
-
-/// What travels between validators, each with its own channel and quota.
-///
-/// A quota's burst times the number of peers times the longest message is what a hostile validator can make this one
-/// hold, so bursts are small where messages are long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Channel {
-    Votes,
-    Certificates,
-    Resolver,
-    Backfill,
-    Blocks,
-    State,
-    Probe,
-    Gossip,
-}
-
-impl Channel {
-    pub(crate) fn id(self) -> u64 {
-        self as u64
-    }
-
-    pub(crate) fn quota(self) -> Quota {
-        match self {
-            Self::Votes | Self::Certificates => Quota::per_second(NZU32!(2_048)).allow_burst(NZU32!(256)),
-            Self::Resolver => Quota::per_second(NZU32!(256)).allow_burst(NZU32!(64)),
-            Self::Blocks => Quota::per_second(NZU32!(256)).allow_burst(NZU32!(16)),
-            Self::Backfill | Self::State => Quota::per_second(NZU32!(256)).allow_burst(NZU32!(16)),
-            Self::Probe => Quota::per_second(NZU32!(4)),
-            Self::Gossip => Quota::per_second(NZU32!(512)).allow_burst(NZU32!(32)),
-        }
-    }
-}
-
-/// One end of every channel.
-pub(crate) struct Channels<S, R> {
-    pub(crate) votes: (S, R),
-    pub(crate) certificates: (S, R),
-    pub(crate) resolver: (S, R),
-    pub(crate) backfill: (S, R),
-    pub(crate) blocks: (S, R),
-    pub(crate) state: (S, R),
-    pub(crate) probe: (S, R),
-    pub(crate) gossip: (S, R),
-}
-
-impl<S, R> Channels<S, R> {
-    /// Opens every channel with `open`.
-    pub(crate) fn open(mut open: impl FnMut(Channel) -> (S, R)) -> Self {
-        Self {
-            votes: open(Channel::Votes),
-            certificates: open(Channel::Certificates),
-            resolver: open(Channel::Resolver),
-            backfill: open(Channel::Backfill),
-            blocks: open(Channel::Blocks),
-            state: open(Channel::State),
-            probe: open(Channel::Probe),
-            gossip: open(Channel::Gossip),
-        }
-    }
-}
-
-/// The network as a validator sees it.
-pub(crate) struct Peers<P, B, S, R> {
-    /// Who is in the set.
-    pub(crate) provider: P,
-    /// Cuts off a peer that has sent what no honest peer sends.
-    pub(crate) blocker: B,
-    pub(crate) channels: Channels<S, R>,
-    /// How many are connected.
-    pub(crate) connected: Box<dyn Fn() -> usize + Send + Sync>,
-}
 
 /// What makes one validator different from another.
 pub(crate) struct Setup {
@@ -201,17 +90,33 @@ pub(crate) struct Setup {
     pub(crate) join: Join,
     /// Prefix of every partition: lets several validators share a disk in simulations.
     pub(crate) partition: String,
+    pub(crate) sizes: Sizes,
     pub(crate) tamper: Option<Tamper>,
 }
 
-/// Starts a validator on `context`, whose end ends every part of it. Returns when the state is open.
-///
-/// The second value ends when a part of the validator has ended, which none does by itself.
-pub(crate) async fn start<E, P, B, S, R>(
-    context: E,
-    setup: Setup,
-    peers: Peers<P, B, S, R>,
-) -> (Handle, commonware_runtime::Handle<()>)
+/// The parts of a running validator.
+pub(crate) struct Parts {
+    tasks: [(&'static str, commonware_runtime::Handle<()>); 4],
+}
+
+impl Parts {
+    /// Returns when a part has ended, which none does by itself: a disk fault, a broken invariant, or the runtime is
+    /// stopping. The others go on until the task that started them ends.
+    pub(crate) async fn ended(self) {
+        let tasks = self.tasks.map(|(part, task)| {
+            async move {
+                let result = task.await;
+                (part, result)
+            }
+            .boxed()
+        });
+        let ((part, result), _, _) = futures::future::select_all(tasks).await;
+        warn!(part, ?result, "a part of the validator has ended");
+    }
+}
+
+/// Starts a validator under `context`. Returns when its state is open.
+pub(crate) async fn start<E, P, B, S, R>(context: &E, setup: Setup, peers: Peers<P, B, S, R>) -> (Handle, Parts)
 where
     E: Env,
     P: Provider<PublicKey = PublicKey>,
@@ -219,9 +124,9 @@ where
     S: Sender<PublicKey = PublicKey>,
     R: Receiver<PublicKey = PublicKey>,
 {
-    let Setup { me, scheme, machine, timing, limits, retention, join, partition, tamper } = setup;
+    let Setup { me, scheme, machine, timing, limits, retention, join, partition, sizes, tamper } = setup;
     let Peers { provider: peer_set, blocker, channels, connected } = peers;
-    let pages = CacheRef::new(PAGE, PAGES);
+    let pages = sizes.page_cache();
     let genesis = genesis::<E>(machine.as_ref());
     let anchor = Digested::precomputed(genesis.clone(), genesis.digest());
     let fetch_timeout = NonZeroDuration::new(timing.fetch_timeout).expect("a checked timing has a fetch timeout");
@@ -256,13 +161,13 @@ where
     broadcast.start(channels.blocks);
     let certificates = prunable::Archive::init(
         context.child("certificates"),
-        archive(&partition, "certificates", pages.clone(), ()),
+        storage::archive(&sizes, &partition, "certificates", pages.clone(), ()),
     )
     .await
     .expect("the archive of certificates opens: a disk fault ends the node");
     let blocks = prunable::Archive::init(
         context.child("blocks"),
-        archive(&partition, "blocks", pages.clone(), limits.body_bytes_max),
+        storage::archive(&sizes, &partition, "blocks", pages.clone(), limits.body_bytes_max),
     )
     .await
     .expect("the archive of blocks opens: a disk fault ends the node");
@@ -296,11 +201,11 @@ where
             partition_prefix: format!("{partition}-marshal"),
             mailbox_size: MAILBOX,
             view_retention: VIEW_RETENTION,
-            prunable_items_per_section: ARCHIVE_SECTION,
+            prunable_items_per_section: sizes.archive_section,
             page_cache: pages.clone(),
-            replay_buffer: REPLAY_BUFFER,
-            key_write_buffer: WRITE_BUFFER,
-            value_write_buffer: WRITE_BUFFER,
+            replay_buffer: sizes.buffer,
+            key_write_buffer: sizes.buffer,
+            value_write_buffer: sizes.buffer,
             block_codec_config: limits.body_bytes_max,
             max_repair: REPAIRS,
             max_pending_acks: UNACKNOWLEDGED,
@@ -337,7 +242,7 @@ where
                 body_bytes_max: limits.body_bytes_max,
                 tamper,
             },
-            db_config: state_config(&partition, pages.clone()),
+            db_config: storage::state(&sizes, &partition, pages.clone()),
             provider: (),
             marshal: (archive_mailbox.clone(), floor),
             mailbox_size: MAILBOX,
@@ -382,8 +287,8 @@ where
             mailbox_size: MAILBOX,
             epoch: EPOCH,
             floor: Floor::Genesis(genesis.digest()),
-            replay_buffer: REPLAY_BUFFER,
-            write_buffer: WRITE_BUFFER,
+            replay_buffer: sizes.buffer,
+            write_buffer: sizes.buffer,
             page_cache: pages,
             leader_timeout: timing.leader_timeout,
             certification_timeout: timing.certification_timeout,
@@ -419,16 +324,8 @@ where
             peers: connected,
         }),
     };
-    // Spawned on the root, so that ending this task ends every part.
-    let ended = context.spawn(move |_| async move {
-        select! {
-            _ = marshal => warn!("the archive has ended"),
-            _ = stateful => warn!("the state has ended"),
-            _ = simplex => warn!("consensus has ended"),
-            _ = gossip => warn!("gossip has ended"),
-        }
-    });
-    (handle, ended)
+    let tasks = [("archive", marshal), ("state", stateful), ("consensus", simplex), ("gossip", gossip)];
+    (handle, Parts { tasks })
 }
 
 /// Block 0: what the machine says, over an empty state.
@@ -447,7 +344,7 @@ fn genesis<E: Env>(machine: &dyn Machine) -> Block {
 pub(crate) const EMPTY_STATE: Hash32 = Hash32([0; 32]);
 
 /// Finds the header of the state that was opened: the archive's position, or a little above it after a crash.
-async fn find_tip<E: Env>(state: &State<E>, archive: &crate::types::Archive, tip: &Tip) {
+async fn find_tip<E: Env>(state: &State<E>, archive: &Archive, tip: &Tip) {
     let root = Hash32(state.read().await.root().0);
     let Some((_, anchor)) = archive.get_anchor().await else {
         return;
@@ -466,65 +363,3 @@ async fn find_tip<E: Env>(state: &State<E>, archive: &crate::types::Archive, tip
     debug!(%root, "no stored header commits to the opened state: the tip is known with the next final block");
 }
 
-async fn gossip<S, R>((mut sender, mut receiver): (S, R), mut outgoing: mpsc::Receiver<Bytes>, incoming: mpsc::Sender<(Hash32, Bytes)>)
-where
-    S: Sender<PublicKey = PublicKey>,
-    R: Receiver<PublicKey = PublicKey>,
-{
-    loop {
-        select! {
-            message = outgoing.recv() => {
-                let Some(message) = message else { return };
-                sender.send(Recipients::All, IoBufs::from(message), false);
-            },
-            received = receiver.recv() => {
-                let Ok((peer, message)) = received else { return };
-                let message = Bytes::copy_from_slice(message.as_ref());
-                // Full: the application is behind, and bundles are retried by those who sent them.
-                let _ = incoming.try_send((name(&peer), message));
-            },
-        }
-    }
-}
-
-fn archive<C>(partition: &str, what: &str, pages: CacheRef, codec_config: C) -> prunable::Config<EightCap, C> {
-    prunable::Config {
-        translator: EightCap,
-        metadata_partition: format!("{partition}-{what}-metadata"),
-        key_partition: format!("{partition}-{what}-keys"),
-        key_page_cache: pages,
-        value_partition: format!("{partition}-{what}-values"),
-        compression: None,
-        codec_config,
-        items_per_section: ARCHIVE_SECTION,
-        key_write_buffer: WRITE_BUFFER,
-        value_write_buffer: WRITE_BUFFER,
-        replay_buffer: REPLAY_BUFFER,
-    }
-}
-
-fn state_config(partition: &str, pages: CacheRef) -> FixedConfig<EightCap, Strategy> {
-    FixedConfig {
-        merkle_config: MerkleConfig {
-            journal_partition: format!("{partition}-state-merkle-nodes"),
-            metadata_partition: format!("{partition}-state-merkle-pins"),
-            items_per_blob: STATE_BLOB,
-            write_buffer: WRITE_BUFFER,
-            replay_buffer: REPLAY_BUFFER,
-            strategy: STRATEGY,
-            page_cache: pages.clone(),
-        },
-        journal_config: LogConfig {
-            partition: format!("{partition}-state-operations"),
-            items_per_blob: STATE_BLOB,
-            page_cache: pages,
-            write_buffer: WRITE_BUFFER,
-            replay_buffer: REPLAY_BUFFER,
-        },
-        grafted_metadata_partition: format!("{partition}-state-bitmap"),
-        translator: EightCap,
-        init_cache: Some(INIT_KEYS),
-        init_buffer: REPLAY_BUFFER,
-        init_concurrency: (),
-    }
-}

@@ -23,6 +23,7 @@
 
 mod application;
 pub mod block;
+mod channels;
 pub mod config;
 mod engine;
 pub mod finality;
@@ -33,6 +34,8 @@ pub mod node;
 mod pacing;
 pub mod proof;
 mod reader;
+pub mod simulate;
+mod storage;
 mod tip;
 mod types;
 

@@ -22,11 +22,13 @@ use commonware_utils::{NZU32, NZUsize, TryFromIterator, channel::oneshot, ordere
 use lockstep_protocol::ids::Hash32;
 
 use crate::{
+    channels::{Channels, Peers},
     config::{Join, Limits, Retention, Timing, TimingError, VALIDATORS_MAX},
-    engine::{self, Channels, Peers, Setup},
+    engine::{self, Setup},
     handle::Handle,
     keys::{Group, Identity, KeyError, name, transport_namespace},
     machine::Machine,
+    storage::Sizes,
 };
 
 /// Requests that an actor of the transport holds.
@@ -128,6 +130,7 @@ impl Node {
             retention: config.retention,
             join: config.join,
             partition: "log".into(),
+            sizes: Sizes::DISK,
             tamper: None,
         };
         let runner = tokio::Runner::new(
@@ -155,7 +158,7 @@ impl Node {
                         connected: Box::new(move || count_connected(&encoder.encode())),
                     };
                     let network = network.start();
-                    let (handle, ended) = engine::start(context.child("validator"), setup, peers).await;
+                    let (handle, parts) = engine::start(&context.child("validator"), setup, peers).await;
                     if ready.send(handle).is_err() {
                         return;
                     }
@@ -164,7 +167,7 @@ impl Node {
                             // Parts that wait for each other need not end in order: what is durable is durable.
                             let _ = context.stop(0, Some(STOP_TIMEOUT)).await;
                         },
-                        _ = ended => {},
+                        _ = parts.ended() => {},
                         _ = network => {},
                     }
                 });
@@ -240,5 +243,5 @@ fn per_second(handshakes: u32) -> Quota {
 
 /// Peers in the transport's own metric: one line for each connected one, with the time since when.
 fn count_connected(metrics: &str) -> usize {
-    metrics.lines().filter(|line| line.starts_with("network_tracker_connected{")).count()
+    metrics.lines().filter(|line| line.starts_with("network_tracker_directory_connected{")).count()
 }

@@ -30,7 +30,6 @@ pub(crate) struct StateReader<E: StorageContext> {
     pub(crate) tip: Tip,
 }
 
-const UNKNOWN_ROOT: &str = "the state's root is the applied tip's or that of the block being applied";
 const UNREADABLE: &str = "the state can be read: a disk fault ends the node";
 
 // Reads run as tasks of the log's own runtime: the caller may be on another one, or on none.
@@ -41,7 +40,7 @@ impl<E: StorageContext + Spawner> Reader for StateReader<E> {
             let keys: Vec<_> = keys.into_iter().map(FixedBytes::new).collect();
             let references: Vec<_> = keys.iter().collect();
             let state = state.read().await;
-            let header = tip.with_root(&Hash32(state.root().0)).expect(UNKNOWN_ROOT);
+            let header = tip.with_root(&Hash32(state.root().0));
             let values = state.get_many(&references).await.expect(UNREADABLE);
             let records = keys.iter().zip(values).map(|(key, value)| (key.clone().into(), value.map(Into::into)));
             (header, records.collect())
@@ -54,7 +53,7 @@ impl<E: StorageContext + Spawner> Reader for StateReader<E> {
         let task = self.context.child("prove").spawn(move |_| async move {
             let key = FixedBytes::new(key);
             let state = state.read().await;
-            let header = tip.with_root(&Hash32(state.root().0)).expect(UNKNOWN_ROOT);
+            let header = tip.with_root(&Hash32(state.root().0));
             let record = state.get(&key).await.expect(UNREADABLE);
             let mut proof = Vec::new();
             if record.is_some() {

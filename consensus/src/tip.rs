@@ -50,14 +50,25 @@ impl Tip {
         self.applied.subscribe()
     }
 
-    /// The header that commits to `root`, if it is the applied tip's or the next one's.
-    pub(crate) fn with_root(&self, root: &Hash32) -> Option<Header> {
-        let applied = self.applied.borrow();
+    /// The header that commits to `root`: the applied tip's or that of the block being applied.
+    ///
+    /// # Panics
+    ///
+    /// If it is neither, which no reader that holds the state's lock can see.
+    pub(crate) fn with_root(&self, root: &Hash32) -> Header {
+        let applied = self.get();
         if applied.state == *root {
-            return Some(applied.clone());
+            return applied;
         }
-        drop(applied);
-        let applying = self.applying.lock();
-        (applying.state == *root).then(|| applying.clone())
+        let applying = self.applying.lock().clone();
+        assert!(
+            applying.state == *root,
+            "the state's root {root} is neither that of {} ({}) nor that of {} ({})",
+            applied.height,
+            applied.state,
+            applying.height,
+            applying.state
+        );
+        applying
     }
 }
