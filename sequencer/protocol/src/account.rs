@@ -30,6 +30,20 @@ pub struct AccountRecord {
 }
 
 /// Which nonces an account has used: an anti-replay window as in RFC 6479. Nonces need no order within it.
+///
+/// ```
+/// use lockstep_protocol::account::NonceWindow;
+///
+/// let mut window = NonceWindow::default();
+/// window.consume(1_000)?;
+/// window.consume(3)?;
+/// assert!(window.consume(3).is_err());
+/// window.consume(2_000)?;
+/// assert_eq!(window.is_used(1_000), Some(true));
+/// assert_eq!(window.is_used(999), Some(false));
+/// assert_eq!(window.is_used(3), None); // below the window
+/// # Ok::<(), lockstep_protocol::refusal::Refusal>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NonceWindow {

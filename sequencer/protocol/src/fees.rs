@@ -14,6 +14,15 @@ pub fn total(legs: impl IntoIterator<Item = (u64, u64)>, tip: u64) -> u64 {
 }
 
 /// A lane's base fee after a block that used `used` bytes of it.
+///
+/// ```
+/// use lockstep_protocol::{fees::next_base_fee, limits::{LANE_BYTES_TARGET, MAX_LANE_BYTES}};
+///
+/// assert_eq!(next_base_fee(800, LANE_BYTES_TARGET, 1), 800);
+/// assert_eq!(next_base_fee(800, MAX_LANE_BYTES, 1), 900);
+/// assert_eq!(next_base_fee(800, 0, 1), 700);
+/// assert_eq!(next_base_fee(800, 0, 750), 750);
+/// ```
 pub fn next_base_fee(base_fee: u64, used: u64, min: u64) -> u64 {
     let used = used.min(MAX_LANE_BYTES);
     let change = |distance: u64| {

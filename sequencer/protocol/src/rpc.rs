@@ -209,6 +209,16 @@ impl fmt::Debug for HexBytes {
 }
 
 /// A message as a JSON object, or as the hexadecimal of its wire envelope.
+///
+/// ```
+/// use lockstep_protocol::{bundle::SignedBundle, rpc::Message};
+///
+/// let text: Message<SignedBundle> = serde_json::from_str(r#""0x0100""#)?;
+/// assert!(matches!(text, Message::Wire(_)));
+/// let refused = serde_json::from_str::<Message<SignedBundle>>(r#"{"bundel": 1}"#).unwrap_err();
+/// assert!(refused.to_string().contains("unknown field `bundel`"));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Message<T> {

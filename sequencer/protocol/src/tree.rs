@@ -54,6 +54,15 @@ impl Tree {
 }
 
 /// The root that `path` leads to from `leaf`.
+///
+/// ```
+/// use lockstep_protocol::tree::{Tree, climb, leaf_hash};
+///
+/// let leaves = [leaf_hash(b"a"), leaf_hash(b"b"), leaf_hash(b"c")];
+/// let tree = Tree::new(leaves.to_vec()).expect("three leaves");
+/// let path = tree.path(leaves[1]).expect("a leaf of the tree");
+/// assert_eq!(climb(leaves[1], &path), tree.root());
+/// ```
 pub fn climb(leaf: Hash32, path: &[Hash32]) -> Hash32 {
     path.iter().fold(leaf, |node, sibling| pair(node, *sibling))
 }
