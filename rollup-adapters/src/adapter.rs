@@ -111,7 +111,7 @@ pub struct ExecutedBlock {
 pub struct Plan {
     /// In order.
     pub blocks: Vec<PlannedBlock>,
-    /// In the lane's order. The same for everybody who reads the same lane.
+    /// In the lane's order. The same for everybody who reads the same lane; reported again as long as no block follows.
     pub skipped: Vec<Skipped>,
 }
 
@@ -142,9 +142,9 @@ pub enum SkipReason {
     /// Not a canonically encoded transaction.
     #[error("malformed: {0}")]
     Malformed(&'static str),
-    /// The block holds as many bytes as a block may.
-    #[error("the block is full")]
-    BlockFull,
+    /// Larger than a block of this rollup may be.
+    #[error("larger than a block may be")]
+    TooLarge,
 }
 
 /// Where batches are posted.

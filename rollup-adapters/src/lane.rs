@@ -8,7 +8,7 @@ use lockstep_protocol::{
     ids::{Hash32, Height, RollupId},
 };
 
-use crate::AdapterError;
+use crate::{AdapterError, LaneCursor, SkipReason, Skipped};
 
 /// One height of the log as one rollup sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,9 +47,48 @@ pub(crate) fn check(lane: &[LaneBlock], rollup: RollupId, lane_ms: u64) -> Resul
     Ok(())
 }
 
+/// The fit transactions from `from` up to lane time `until_ms`, as many as `room` bytes hold, and where that ends.
+///
+/// `fit` judges a transaction and says how many bytes it takes.
+pub(crate) fn take(
+    lane: &[LaneBlock],
+    from: LaneCursor,
+    until_ms: u64,
+    room: usize,
+    fit: impl Fn(&[u8]) -> Result<usize, SkipReason>,
+    skipped: &mut Vec<Skipped>,
+) -> (Vec<Vec<u8>>, LaneCursor) {
+    let mut taken = Vec::new();
+    let mut left = room;
+    let mut cursor = from;
+    let start = lane.partition_point(|block| block.timestamp_ms <= from.ms);
+    for block in lane[start..].iter().take_while(|block| block.timestamp_ms <= until_ms) {
+        for (index, transaction) in block.transactions.iter().enumerate().skip(cursor.taken) {
+            match fit(transaction) {
+                Ok(size) if size > room => {
+                    skipped.push(Skipped { height: block.height, index, reason: SkipReason::TooLarge });
+                }
+                // The rest waits in the lane.
+                Ok(size) if size > left => return (taken, LaneCursor { taken: index, ..cursor }),
+                Ok(size) => {
+                    left -= size;
+                    taken.push(transaction.clone());
+                }
+                Err(reason) => skipped.push(Skipped { height: block.height, index, reason }),
+            }
+        }
+        cursor = LaneCursor { ms: block.timestamp_ms, taken: 0 };
+    }
+    (taken, LaneCursor { ms: cursor.ms.max(until_ms), taken: 0 })
+}
+
 /// A contiguous piece of L1, oldest block first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct L1View(Vec<L1Origin>);
+pub struct L1View {
+    blocks: Vec<L1Origin>,
+    /// Messages in the delayed inbox after each block; empty where nobody looked.
+    delayed: Vec<u64>,
+}
 
 impl L1View {
     /// A view of `blocks`, whose numbers must be consecutive and whose timestamps must grow.
@@ -60,24 +99,58 @@ impl L1View {
                 return Err(AdapterError::L1Gap { number: pair[1].number });
             }
         }
-        Ok(Self(blocks))
+        Ok(Self { blocks, delayed: Vec::new() })
+    }
+
+    /// A view that also knows how many messages the rollup's delayed inbox held after each block.
+    pub fn with_delayed(blocks: Vec<L1Origin>, delayed: Vec<u64>) -> Result<Self, AdapterError> {
+        let view = Self::new(blocks)?;
+        let number = |index: usize| view.blocks.get(index).map_or(0, |block| block.number);
+        if delayed.len() != view.blocks.len() {
+            return Err(AdapterError::L1Gap { number: number(delayed.len()) });
+        }
+        if let Some(back) = delayed.windows(2).position(|pair| pair[1] < pair[0]) {
+            return Err(AdapterError::L1Gap { number: number(back + 1) });
+        }
+        Ok(Self { delayed, ..view })
+    }
+
+    /// How many messages the delayed inbox held after L1 block `number`.
+    pub(crate) fn delayed_at(&self, number: u64) -> Result<u64, AdapterError> {
+        let index = self.index(number).and_then(|index| self.delayed.get(index));
+        index.copied().ok_or_else(|| self.behind(number))
+    }
+
+    fn index(&self, number: u64) -> Option<usize> {
+        let index = usize::try_from(number.checked_sub(self.blocks.first()?.number)?).ok()?;
+        (index < self.blocks.len()).then_some(index)
+    }
+
+    fn behind(&self, needed: u64) -> AdapterError {
+        AdapterError::L1Behind { last: self.blocks.last().map_or(0, |block| block.number), needed }
     }
 
     /// The block with this number.
     pub fn get(&self, number: u64) -> Option<&L1Origin> {
-        let first = self.0.first()?.number;
-        self.0.get(usize::try_from(number.checked_sub(first)?).ok()?)
+        self.blocks.get(self.index(number)?)
     }
 
     /// The block with this number, or an error that says that a longer view is needed.
     pub fn need(&self, number: u64) -> Result<&L1Origin, AdapterError> {
-        self.get(number)
-            .ok_or(AdapterError::L1Behind { last: self.0.last().map_or(0, |block| block.number), needed: number })
+        self.get(number).ok_or_else(|| self.behind(number))
     }
 
     /// Whether `hash` is this view's block `number`; an error where the view does not reach or disagrees.
     pub(crate) fn confirm(&self, number: u64, hash: &Hash32) -> Result<&L1Origin, AdapterError> {
         let block = self.need(number)?;
         if block.hash == *hash { Ok(block) } else { Err(AdapterError::L1Fork { number }) }
+    }
+
+    /// An error if this view has another block at that number. Not reaching that far is none.
+    pub(crate) fn agrees(&self, origin: &L1Origin) -> Result<(), AdapterError> {
+        match self.get(origin.number) {
+            Some(block) if block.hash != origin.hash => Err(AdapterError::L1Fork { number: origin.number }),
+            _ => Ok(()),
+        }
     }
 }

@@ -11,11 +11,14 @@
 //! ```
 
 pub mod adapter;
+pub mod arbitrum;
 mod compression;
 pub mod conformance;
 pub mod error;
 pub mod lane;
 pub mod optimism;
+mod rlp;
+mod transaction;
 
 pub use adapter::{
     Batch, BatchTarget, ChainTip, ExecutedBlock, LaneCursor, NativeBlock, Plan, PlannedBlock, RollupAdapter,

@@ -68,6 +68,7 @@ fn subject(adapter: &Optimism) -> Subject<'_> {
             shorter,
             transaction(seed, CHAIN + 1, 0),
         ],
+        batches_are_linked: true,
         targets: vec![
             BatchTarget::Calldata { bytes_max: 120_000 },
             BatchTarget::Calldata { bytes_max: 8_000 },
@@ -174,22 +175,27 @@ fn transactions_wait_while_the_origin_is_older_than_the_drift() {
 }
 
 #[test]
-fn what_does_not_fit_a_block_is_skipped_and_a_full_block_fits_both_targets() {
+fn what_a_full_block_leaves_over_comes_next_and_full_blocks_fit_both_targets() {
     let adapter = adapter(BatchFormat::Singular, Compression::Brotli { quality: 1 });
-    let mut lane = lane(100, 3, |_| l1(1, 100));
+    let mut lane = lane(100, 7, |_| l1(1, 100));
     let seed = &mut Seed(5);
     lane[1].transactions = (0..25).map(|_| transaction(seed, CHAIN, 100_000)).collect();
+    lane[2].transactions = vec![transaction(seed, CHAIN, BLOCK_BYTES_MAX)];
     let start = tip(100, l1(1, 100));
     let view = L1View::new(vec![l1(1, 100)]).expect("one block");
     let plan = adapter.blocks(&lane, &start, &view).expect("gives blocks");
-    let bytes: usize = plan.blocks[0].block.transactions.iter().map(Vec::len).sum();
-    assert!(bytes <= BLOCK_BYTES_MAX && bytes > BLOCK_BYTES_MAX - 101_000);
-    assert!(!plan.skipped.is_empty() && plan.skipped.iter().all(|skipped| skipped.reason == SkipReason::BlockFull));
-    let executed = executed(&plan);
+    let counts: Vec<_> = native(&plan).iter().map(|block| block.transactions.len()).collect();
+    assert_eq!(counts, [20, 5 + 2, 2]);
+    let too_large = lockstep_adapters::Skipped { height: Height(2), index: 0, reason: SkipReason::TooLarge };
+    assert_eq!(plan.skipped, [too_large]);
+    // A driver that restarts after the full block goes on where it ended.
+    let full = &executed(&plan)[0];
+    let rest = adapter.blocks(&lane, &start.after(full), &view).expect("gives blocks");
+    assert_eq!(rest.blocks, plan.blocks[1..]);
     for target in [BatchTarget::Calldata { bytes_max: 100_000 }, BatchTarget::Blobs { per_transaction: 1 }] {
-        let batches = adapter.encode(&executed, &start, target).expect("a full block fits");
+        let batches = adapter.encode(std::slice::from_ref(full), &start, target).expect("a full block fits");
         assert!(batches.len() <= 25);
-        assert_eq!(adapter.decode(&batches, &start, &view), Ok(native(&plan)));
+        assert_eq!(adapter.decode(&batches, &start, &view), Ok(vec![full.block.clone()]));
     }
 }
 

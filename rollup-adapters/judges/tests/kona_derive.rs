@@ -61,6 +61,7 @@ impl Story {
             rollup: RollupId(CHAIN),
             transaction: &|seed| transactions::any(seed, CHAIN),
             unfit: vec![],
+            batches_are_linked: true,
             targets: vec![],
         };
         let world = on_real_headers(World::new(&subject, &mut Seed(seed), 200, 6, 900), &chains);

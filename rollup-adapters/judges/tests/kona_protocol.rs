@@ -32,6 +32,7 @@ fn subject(adapter: &Optimism) -> Subject<'_> {
         rollup: RollupId(CHAIN),
         transaction: &|seed| transactions::any(seed, CHAIN),
         unfit: (0..50).map(|seed| transactions::any(&mut Seed(seed), CHAIN + 1)).filter(named_chain).collect(),
+        batches_are_linked: true,
         targets: vec![BatchTarget::Calldata { bytes_max: 10_000 }, BatchTarget::Blobs { per_transaction: 3 }],
     }
 }

@@ -9,9 +9,8 @@ use super::{
     Bank, Frame, OptimismConfig, SingularBatch, blob, block, channel, frame,
     singular::SINGULAR,
     span::{SPAN, SpanBatch, SpanBlock},
-    transaction,
 };
-use crate::{AdapterError, Batch, BatchTarget, ChainTip, DecodeError, ExecutedBlock, L1View, NativeBlock};
+use crate::{AdapterError, Batch, BatchTarget, ChainTip, DecodeError, ExecutedBlock, L1View, NativeBlock, transaction};
 
 /// Which batches to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

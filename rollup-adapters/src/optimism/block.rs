@@ -5,14 +5,16 @@
 //!
 //! The origin is the parent's, or the next L1 block if the closing block's header has seen it and it is not newer
 //! than `T`. So an outage of L1 stops nobody: the log's view of L1 stands still, and so does the origin. An origin
-//! older than the sequencer drift forbids transactions; they wait in the lane until the origin has caught up.
+//! older than the sequencer drift forbids transactions; they wait in the lane until the origin has caught up, and so does
+//! what a full block leaves over.
 
-use super::{OptimismConfig, transaction};
-use crate::{
-    AdapterError, ChainTip, L1View, LaneBlock, LaneCursor, NativeBlock, Plan, PlannedBlock, SkipReason, Skipped,
-    adapter::BLOCKS_PER_PLAN_MAX,
-};
 use lockstep_protocol::header::L1Origin;
+
+use super::OptimismConfig;
+use crate::{
+    AdapterError, ChainTip, L1View, LaneBlock, NativeBlock, Plan, PlannedBlock, adapter::BLOCKS_PER_PLAN_MAX, lane,
+    transaction,
+};
 
 /// How far, in seconds, a block with transactions may be ahead of its L1 origin (specs, Fjord: constant maximum
 /// sequencer drift).
@@ -27,30 +29,28 @@ const TRANSACTION_OVERHEAD: usize = 9;
 
 pub(super) fn plan(
     config: &OptimismConfig,
-    lane: &[LaneBlock],
+    lane_blocks: &[LaneBlock],
     at: &ChainTip,
     l1: &L1View,
 ) -> Result<Plan, AdapterError> {
-    if l1.get(at.l1.number).is_some() {
-        l1.confirm(at.l1.number, &at.l1.hash)?;
-    }
+    l1.agrees(&at.l1)?;
+    let fit = |bytes: &[u8]| {
+        transaction::check(bytes, config.chain_id).map(|()| bytes.len().saturating_add(TRANSACTION_OVERHEAD))
+    };
     let mut plan = Plan::default();
-    let (mut timestamp, mut origin, mut lane_ms) = (at.timestamp, at.l1, at.lane.ms);
+    let (mut timestamp, mut origin, mut cursor) = (at.timestamp, at.l1, at.lane);
     while plan.blocks.len() < BLOCKS_PER_PLAN_MAX {
         let Some((next, next_ms)) = grid(timestamp, config.block_time) else { break };
-        let closing = lane.partition_point(|block| block.timestamp_ms < next_ms);
-        let Some(closing_block) = lane.get(closing) else { break };
+        let closing = lane_blocks.partition_point(|block| block.timestamp_ms < next_ms);
+        let Some(closing_block) = lane_blocks.get(closing) else { break };
         origin = next_origin(&origin, next, &closing_block.l1, l1)?;
         timestamp = next;
         let mut transactions = Vec::new();
         if within_drift(next, &origin) {
-            let from = lane.partition_point(|block| block.timestamp_ms <= lane_ms);
-            let to = lane.partition_point(|block| block.timestamp_ms <= next_ms);
-            transactions = take(config, lane.get(from..to).unwrap_or_default(), &mut plan.skipped);
-            lane_ms = lane_ms.max(next_ms);
+            (transactions, cursor) = lane::take(lane_blocks, cursor, next_ms, BLOCK_BYTES_MAX, fit, &mut plan.skipped);
         }
         let block = NativeBlock { timestamp, l1: origin, transactions, delayed: None };
-        plan.blocks.push(PlannedBlock { block, lane: LaneCursor { ms: lane_ms, taken: 0 } });
+        plan.blocks.push(PlannedBlock { block, lane: cursor });
     }
     Ok(plan)
 }
@@ -67,9 +67,7 @@ fn grid(timestamp: u64, block_time: u64) -> Option<(u64, u64)> {
 }
 
 fn next_origin(parent: &L1Origin, timestamp: u64, seen: &L1Origin, l1: &L1View) -> Result<L1Origin, AdapterError> {
-    if l1.get(seen.number).is_some_and(|block| block.hash != seen.hash) {
-        return Err(AdapterError::L1Fork { number: seen.number });
-    }
+    l1.agrees(seen)?;
     let Some(number) = parent.number.checked_add(1) else { return Ok(*parent) };
     // Past the drift, a block must be empty unless the next origin could not have been adopted: that is L1's fact,
     // half an hour old by then, and no longer depends on what the log has seen.
@@ -79,25 +77,4 @@ fn next_origin(parent: &L1Origin, timestamp: u64, seen: &L1Origin, l1: &L1View) 
     }
     let next = l1.need(number)?;
     Ok(if next.timestamp <= timestamp { *next } else { *parent })
-}
-
-fn take(config: &OptimismConfig, lane: &[LaneBlock], skipped: &mut Vec<Skipped>) -> Vec<Vec<u8>> {
-    let mut taken = Vec::new();
-    let mut bytes = 0usize;
-    for block in lane {
-        for (index, transaction) in block.transactions.iter().enumerate() {
-            let size = transaction.len().saturating_add(TRANSACTION_OVERHEAD);
-            let verdict = transaction::check(transaction, config.chain_id).and_then(|()| {
-                if bytes.saturating_add(size) > BLOCK_BYTES_MAX { Err(SkipReason::BlockFull) } else { Ok(()) }
-            });
-            match verdict {
-                Ok(()) => {
-                    bytes += size;
-                    taken.push(transaction.clone());
-                }
-                Err(reason) => skipped.push(Skipped { height: block.height, index, reason }),
-            }
-        }
-    }
-    taken
 }

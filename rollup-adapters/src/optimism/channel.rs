@@ -5,8 +5,7 @@
 
 use alloy_rlp::{Encodable, Header};
 
-use super::rlp::Items;
-use crate::{AdapterError, DecodeError, compression};
+use crate::{AdapterError, DecodeError, compression, rlp::Items};
 
 /// Bytes of a channel after decompression (specs, Fjord: `MAX_RLP_BYTES_PER_CHANNEL`).
 pub const CHANNEL_BYTES_MAX: usize = 100_000_000;

@@ -2,7 +2,6 @@
 //!
 //! ```text
 //! block.rs      lane -> blocks: which L2 block a lane block belongs to, which L1 origin it builds on
-//! transaction.rs  which transactions may be in a batch, and their columns
 //! batch.rs      blocks -> batches (singular.rs, span.rs) and back, under the rules of derivation
 //! channel.rs    batches -> a compressed channel
 //! frame.rs      a channel -> frames -> the data of L1 transactions
@@ -25,11 +24,10 @@ mod blob;
 mod block;
 mod channel;
 mod frame;
-mod rlp;
 mod singular;
 mod span;
-mod transaction;
 
+pub use crate::transaction::check;
 pub use bank::{Arrival, Bank, CHANNEL_TIMEOUT_L1_BLOCKS, ReadyChannel};
 pub use batch::BatchFormat;
 pub use blob::{BLOB_DATA_BYTES_MAX, decode_blob, encode_blob};
@@ -38,7 +36,6 @@ pub use channel::{CHANNEL_BYTES_MAX, Compression, compress, decompress};
 pub use frame::{ChannelId, FRAME_BYTES_MAX, FRAME_OVERHEAD, Frame, decode_data, encode_data, split};
 pub use singular::SingularBatch;
 pub use span::{SPAN_ELEMENTS_MAX, SpanBatch, SpanBlock};
-pub use transaction::check;
 
 /// What distinguishes one OP Stack chain from another, as far as batches are concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,8 +5,7 @@
 
 use alloy_rlp::{Encodable, Header};
 
-use super::rlp::Items;
-use crate::DecodeError;
+use crate::{DecodeError, rlp::Items};
 use lockstep_protocol::ids::Hash32;
 
 /// First byte of a singular batch.

@@ -15,11 +15,11 @@
 
 use alloy_rlp::{Encodable, Header};
 
-use super::{
+use crate::{
+    AdapterError, DecodeError,
     rlp::Items,
     transaction::{self, EIP1559, EIP2930, EIP7702},
 };
-use crate::{AdapterError, DecodeError};
 
 /// First byte of a span batch.
 pub(super) const SPAN: u8 = 1;

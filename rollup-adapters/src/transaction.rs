@@ -1,18 +1,17 @@
-//! Which transactions may stand in a batch of an OP Stack chain, and which columns does a span batch split them into?
+//! Which Ethereum transactions may stand in a rollup's batch, and what are their parts?
 //!
-//! A span batch drops the chain id and re-encodes every field, so a transaction that is not canonical or belongs to
-//! another chain would come out changed, or would cost the batch. It is found here, before it gets near one.
-//! Signatures, nonces and balances are execution's to judge.
+//! One that is not canonical, is for another chain, or has a type that only the rollup itself makes could change on the way or
+//! cost the whole batch. It is found here, before it gets near one. Signatures, nonces and balances are execution's to
+//! judge.
 
 use alloy_rlp::Error;
 
-use super::rlp::Items;
-use crate::SkipReason;
+use crate::{SkipReason, rlp::Items};
 
-/// Transaction types (EIP-2718). Blob transactions (3) and deposits (0x7e) are not accepted by an OP Stack sequencer.
-pub(super) const EIP2930: u8 = 1;
-pub(super) const EIP1559: u8 = 2;
-pub(super) const EIP7702: u8 = 4;
+/// Transaction types (EIP-2718). Blob transactions (3) are not accepted by rollups, and types above are the rollup's own.
+pub(crate) const EIP2930: u8 = 1;
+pub(crate) const EIP1559: u8 = 2;
+pub(crate) const EIP7702: u8 = 4;
 
 /// First byte from which on an RLP list starts, that is, a legacy transaction.
 const LEGACY_FROM: u8 = 0xc0;
@@ -20,22 +19,22 @@ const LEGACY_FROM: u8 = 0xc0;
 /// Fees per gas are 128-bit in the clients that derive (alloy's types).
 const FEE_BYTES_MAX: usize = 16;
 
-/// A transaction in the columns of a span batch.
+/// A transaction in parts: those that a span batch keeps in columns, and the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Columns<'a> {
+pub(crate) struct Columns<'a> {
     /// `None` for a legacy transaction.
-    pub(super) kind: Option<u8>,
-    pub(super) nonce: u64,
-    pub(super) gas: u64,
+    pub(crate) kind: Option<u8>,
+    pub(crate) nonce: u64,
+    pub(crate) gas: u64,
     /// `None` creates a contract.
-    pub(super) to: Option<[u8; 20]>,
-    pub(super) y_parity: bool,
-    pub(super) r: [u8; 32],
-    pub(super) s: [u8; 32],
+    pub(crate) to: Option<[u8; 20]>,
+    pub(crate) y_parity: bool,
+    pub(crate) r: [u8; 32],
+    pub(crate) s: [u8; 32],
     /// Whether a legacy transaction names its chain (EIP-155). True for all others.
-    pub(super) protected: bool,
+    pub(crate) protected: bool,
     /// RLP items of what stays a row: value, fees, data, and the lists of the type. Each slice holds whole items.
-    pub(super) rest: [&'a [u8]; 3],
+    pub(crate) rest: [&'a [u8]; 3],
 }
 
 /// Whether `transaction` may stand in a batch of `chain`.
@@ -44,7 +43,7 @@ pub fn check(transaction: &[u8], chain: u64) -> Result<(), SkipReason> {
 }
 
 /// Splits `transaction` into columns, or says why it can be in no batch of `chain`.
-pub(super) fn columns(transaction: &[u8], chain: u64) -> Result<Columns<'_>, SkipReason> {
+pub(crate) fn columns(transaction: &[u8], chain: u64) -> Result<Columns<'_>, SkipReason> {
     let (kind, body) = match transaction {
         [] => return Err(SkipReason::Empty),
         [kind @ (EIP2930 | EIP1559 | EIP7702), body @ ..] => (Some(*kind), body),
@@ -135,7 +134,7 @@ fn recipient(fields: &mut Items<'_>) -> Result<Option<[u8; 20]>, Error> {
 }
 
 /// `[[address, [key, ...]], ...]` (EIP-2930).
-pub(super) fn access_list(fields: &mut Items<'_>) -> Result<(), Error> {
+pub(crate) fn access_list(fields: &mut Items<'_>) -> Result<(), Error> {
     let mut entries = Items(fields.list()?.payload);
     while !entries.is_empty() {
         let mut entry = Items(entries.list()?.payload);
@@ -150,7 +149,7 @@ pub(super) fn access_list(fields: &mut Items<'_>) -> Result<(), Error> {
 }
 
 /// `[[chain, address, nonce, y parity, r, s], ...]` (EIP-7702).
-pub(super) fn authorization_list(fields: &mut Items<'_>) -> Result<(), Error> {
+pub(crate) fn authorization_list(fields: &mut Items<'_>) -> Result<(), Error> {
     let mut entries = Items(fields.list()?.payload);
     while !entries.is_empty() {
         let mut entry = Items(entries.list()?.payload);
