@@ -4,8 +4,9 @@
 //! Verifying lanes is the follower's job: what arrives here is already proven.
 
 use lockstep_protocol::{
-    header::L1Origin,
+    header::{Header, L1Origin},
     ids::{Hash32, Height, RollupId},
+    lane::LaneItem,
 };
 
 use crate::{AdapterError, LaneCursor, SkipReason, Skipped};
@@ -23,6 +24,26 @@ pub struct LaneBlock {
     pub l1: L1Origin,
     /// The rollup's own signed transactions, in order.
     pub transactions: Vec<Vec<u8>>,
+}
+
+impl From<&LaneItem> for LaneBlock {
+    /// What is left of an item once the follower has verified it.
+    fn from(item: &LaneItem) -> Self {
+        Self {
+            rollup: item.leaf.rollup,
+            height: item.header.height,
+            timestamp_ms: item.header.timestamp_ms,
+            l1: item.header.l1,
+            transactions: item.transactions.iter().flatten().map(|transaction| transaction.0.clone()).collect(),
+        }
+    }
+}
+
+impl LaneBlock {
+    /// A height that has nothing for `rollup`, as its unchanged leaf proves.
+    pub fn empty(rollup: RollupId, header: &Header) -> Self {
+        Self { rollup, height: header.height, timestamp_ms: header.timestamp_ms, l1: header.l1, transactions: vec![] }
+    }
 }
 
 /// Checks that `lane` is one rollup's, dense, forward, and reaches back to `lane_ms`, up to where a chain holds it.

