@@ -38,7 +38,7 @@ use crate::{
     block::{Block, StateRoots},
     channels::{GOSSIP_QUEUE, Peers, gossip},
     config::{Join, Limits, Retention, SYNC_BATCH, Timing},
-    handle::{Handle, Shared},
+    handle::{Handle, Live, Shared},
     machine::Machine,
     pacing::{Paced, Waker},
     reader::StateReader,
@@ -97,6 +97,7 @@ pub(crate) struct Setup {
 /// The parts of a running validator.
 pub(crate) struct Parts {
     tasks: [(&'static str, commonware_runtime::Handle<()>); 4],
+    live: Arc<Live>,
 }
 
 impl Parts {
@@ -111,6 +112,7 @@ impl Parts {
             .boxed()
         });
         let ((part, result), _, _) = futures::future::select_all(tasks).await;
+        drop(self.live);
         warn!(part, ?result, "a part of the validator has ended");
     }
 }
@@ -312,20 +314,22 @@ where
     find_tip(&database, &archive_mailbox, &tip).await;
     let reader = StateReader { context: context.child("reader"), state: database, tip: tip.clone() };
     let encoder = context.child("metrics");
-    let handle = Handle {
-        shared: Arc::new(Shared {
-            tip,
-            archive: archive_mailbox,
-            reader: Box::new(reader),
-            waker,
-            outbox,
-            inbox: Mutex::new(Some(inbox)),
-            metrics: Box::new(move || encoder.encode()),
-            peers: connected,
-        }),
+    let live = Arc::new(Live {
+        reader: Box::new(reader),
+        metrics: Box::new(move || encoder.encode()),
+        peers: connected,
+    });
+    let shared = Shared {
+        tip,
+        archive: archive_mailbox,
+        waker,
+        outbox,
+        inbox: Mutex::new(Some(inbox)),
+        live: Arc::downgrade(&live),
     };
+    let handle = Handle { shared: Arc::new(shared) };
     let tasks = [("archive", marshal), ("state", stateful), ("consensus", simplex), ("gossip", gossip)];
-    (handle, Parts { tasks })
+    (handle, Parts { tasks, live })
 }
 
 /// Block 0: what the machine says, over an empty state.

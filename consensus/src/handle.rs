@@ -3,7 +3,7 @@
 //! A [`Handle`] answers questions and passes messages. It decides nothing and holds no state of its own, apart from the
 //! header of the applied tip.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use commonware_consensus::types::Height as LogHeight;
@@ -69,10 +69,16 @@ pub struct Handle {
 pub(crate) struct Shared {
     pub(crate) tip: Tip,
     pub(crate) archive: Archive,
-    pub(crate) reader: Box<dyn Reader>,
     pub(crate) waker: Waker,
     pub(crate) outbox: mpsc::Sender<Bytes>,
     pub(crate) inbox: Mutex<Option<mpsc::Receiver<(Hash32, Bytes)>>>,
+    // Owned by the running parts: a handle that is kept must not keep the state's files or the runtime.
+    pub(crate) live: Weak<Live>,
+}
+
+/// What answers only while the log runs.
+pub(crate) struct Live {
+    pub(crate) reader: Box<dyn Reader>,
     pub(crate) metrics: Box<dyn Fn() -> String + Send + Sync>,
     pub(crate) peers: Box<dyn Fn() -> usize + Send + Sync>,
 }
@@ -112,12 +118,14 @@ impl Handle {
 
     /// Records at the applied tip, and its header. One batch; order and repetition of keys do not matter.
     pub async fn read(&self, keys: Vec<Key>) -> Result<(Header, Records), Stopped> {
-        self.shared.reader.read(keys).await
+        let answer = self.shared.live.upgrade().ok_or(Stopped)?.reader.read(keys);
+        answer.await
     }
 
     /// A record at the applied tip with a proof against that header's state root.
     pub async fn prove(&self, key: Key) -> Result<Proven, Stopped> {
-        self.shared.reader.prove(key).await
+        let answer = self.shared.live.upgrade().ok_or(Stopped)?.reader.prove(key);
+        answer.await
     }
 
     /// Says that work has arrived: an idle leader proposes at once.
@@ -142,13 +150,13 @@ impl Handle {
         self.shared.inbox.lock().take()
     }
 
-    /// Metrics of the runtime and everything on it, in the Prometheus text format.
+    /// Metrics of the runtime and everything on it, in the Prometheus text format. Empty when the log has stopped.
     pub fn metrics(&self) -> String {
-        (self.shared.metrics)()
+        self.shared.live.upgrade().map(|live| (live.metrics)()).unwrap_or_default()
     }
 
     /// Validators connected to this one, itself not counted.
     pub fn peers(&self) -> usize {
-        (self.shared.peers)()
+        self.shared.live.upgrade().map(|live| (live.peers)()).unwrap_or_default()
     }
 }

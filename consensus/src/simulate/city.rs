@@ -14,6 +14,7 @@ use commonware_runtime::{
     deterministic::{self, Context},
 };
 use commonware_utils::{NZUsize, channel::oneshot};
+use futures::FutureExt;
 use lockstep_protocol::header::Header;
 
 use super::{
@@ -54,8 +55,8 @@ pub struct City<'a> {
 
 struct Running {
     handle: Handle,
-    // One task for each instance; two for twins.
-    tasks: Vec<commonware_runtime::Handle<()>>,
+    // One task for each instance, two for twins. Taken when it was seen to have ended.
+    tasks: Vec<Option<commonware_runtime::Handle<()>>>,
 }
 
 impl<'a> City<'a> {
@@ -134,7 +135,7 @@ impl<'a> City<'a> {
         index: usize,
         instance: usize,
         channels: Channels<S, R>,
-        tasks: &mut Vec<commonware_runtime::Handle<()>>,
+        tasks: &mut Vec<Option<commonware_runtime::Handle<()>>>,
     ) -> Option<Handle>
     where
         S: commonware_p2p::Sender<PublicKey = PublicKey>,
@@ -189,7 +190,7 @@ impl<'a> City<'a> {
         let opened = self.context.timeout(START_TIMEOUT, opened).await;
         match opened {
             Ok(Ok(handle)) => {
-                tasks.push(task);
+                tasks.push(Some(task));
                 Some(handle)
             }
             _ => {
@@ -208,7 +209,7 @@ impl<'a> City<'a> {
     pub async fn crash(&mut self, index: usize) {
         let running = self.running[index].take();
         let Running { tasks, .. } = running.unwrap_or_else(|| panic!("{}: {index} does not run", self.seed()));
-        for task in tasks {
+        for task in tasks.into_iter().flatten() {
             task.abort();
             let _ = task.await;
         }
@@ -233,11 +234,15 @@ impl<'a> City<'a> {
     }
 
     fn has_fallen(&mut self, index: usize) -> bool {
-        use futures::FutureExt;
         let Some(running) = &mut self.running[index] else {
             return false;
         };
-        running.tasks.iter_mut().any(|task| task.now_or_never().is_some())
+        for task in &mut running.tasks {
+            if task.as_mut().is_some_and(|task| task.now_or_never().is_some()) {
+                *task = None;
+            }
+        }
+        running.tasks.iter().any(Option::is_none)
     }
 
     /// Whether a validator runs.
