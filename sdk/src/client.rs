@@ -3,6 +3,7 @@
 //! Sending a bundle and waiting for its outcome is in `submit.rs`, following a lane in `follow.rs`.
 
 use std::{
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -101,8 +102,8 @@ impl Client {
 
     /// The network as a node describes it. Id and group key are compared with the trusted ones; the rest is its word.
     pub async fn network(&self) -> Result<Network, Error> {
-        self.ask(async |node, timeout| {
-            let network = rpc::get_network(node, timeout).await?;
+        self.ask(|node, timeout| async move {
+            let network = rpc::get_network(&node, timeout).await?;
             let expected = self.trust().network();
             if network.id != expected {
                 return Err(CheckError::Network { expected, found: network.id }.into());
@@ -127,8 +128,8 @@ impl Client {
 
     /// An account's record, proven. `None` for an account that was never funded.
     pub async fn account(&self, account: Account) -> Result<Proven<AccountRecord>, Error> {
-        self.ask(async |node, timeout| {
-            let answer = rpc::get_state(node, StateQuery::Account(account), timeout).await?;
+        self.ask(|node, timeout| async move {
+            let answer = rpc::get_state(&node, StateQuery::Account(account), timeout).await?;
             let value = self.trust().check_account(account, &answer).map_err(Fault::Lie)?;
             self.note_height(&answer.header)?;
             Ok(Proven { value, header: answer.header })
@@ -138,8 +139,8 @@ impl Client {
 
     /// A lane's record, proven: its leaf and its base fee for the next block.
     pub async fn lane(&self, rollup: RollupId) -> Result<Proven<LaneRecord>, Error> {
-        self.ask(async |node, timeout| {
-            let answer = rpc::get_state(node, StateQuery::Lane(rollup), timeout).await?;
+        self.ask(|node, timeout| async move {
+            let answer = rpc::get_state(&node, StateQuery::Lane(rollup), timeout).await?;
             let value = self.trust().check_lane(rollup, &answer).map_err(Fault::Lie)?;
             self.note_height(&answer.header)?;
             Ok(Proven { value, header: answer.header })
@@ -150,23 +151,23 @@ impl Client {
     /// Base fees of all lanes, as a node quotes them: good for an estimate, and a bundle's `max_fee` bounds the error. What
     /// is paid is decided by the log. [`Self::lane`] proves a base fee.
     pub async fn fees(&self) -> Result<Vec<LaneFee>, Error> {
-        self.ask(async |node, timeout| rpc::get_fees(node, timeout).await).await
+        self.ask(|node, timeout| async move { rpc::get_fees(&node, timeout).await }).await
     }
 
     /// The limits in force, as a node tells them.
     pub async fn limits(&self) -> Result<Limits, Error> {
-        self.ask(async |node, timeout| rpc::get_limits(node, timeout).await).await
+        self.ask(|node, timeout| async move { rpc::get_limits(&node, timeout).await }).await
     }
 
     /// The registered rollups, as a node tells them.
     pub async fn rollups(&self) -> Result<Vec<Rollup>, Error> {
-        self.ask(async |node, timeout| rpc::get_rollups(node, timeout).await).await
+        self.ask(|node, timeout| async move { rpc::get_rollups(&node, timeout).await }).await
     }
 
     /// Where a node says a bundle stands: quick, and not proven. For what is proven see [`Self::prove`].
     pub async fn status(&self, bundle: BundleId) -> Result<BundleStatus, Error> {
-        self.ask(async |node, timeout| {
-            let status = rpc::get_bundle(node, bundle, timeout).await?;
+        self.ask(|node, timeout| async move {
+            let status = rpc::get_bundle(&node, bundle, timeout).await?;
             if status.bundle_id != bundle {
                 return Err(Fault::Malformed { detail: format!("the status of bundle {}", status.bundle_id) });
             }
@@ -205,8 +206,8 @@ impl Client {
         signed.cancel.check_shape(self.trust().network()).map_err(Error::Invalid)?;
         signed.check_signature().map_err(Error::Invalid)?;
         let digest = signed.cancel.digest();
-        self.ask(async |node, timeout| {
-            let sent = rpc::cancel_bundle(node, signed, timeout).await?;
+        self.ask(|node, timeout| async move {
+            let sent = rpc::cancel_bundle(&node, signed, timeout).await?;
             if sent.digest != digest {
                 return Err(Fault::Malformed { detail: format!("took cancel {}, sent was {digest}", sent.digest) });
             }
@@ -216,8 +217,8 @@ impl Client {
     }
 
     async fn final_header(&self, height: Option<Height>) -> Result<FinalHeader, Error> {
-        self.ask(async |node, timeout| {
-            let answer = rpc::get_header(node, height, timeout).await?;
+        self.ask(|node, timeout| async move {
+            let answer = rpc::get_header(&node, height, timeout).await?;
             self.trust().check_header(&answer, height).map_err(Fault::Lie)?;
             if height.is_none() {
                 self.note_height(&answer.header)?;
@@ -227,7 +228,10 @@ impl Client {
         .await
     }
 
-    async fn ask<T>(&self, ask: impl AsyncFn(&Node, Duration) -> Result<T, Fault>) -> Result<T, Error> {
+    async fn ask<T, F: Future<Output = Result<T, Fault>>>(
+        &self,
+        ask: impl Fn(Arc<Node>, Duration) -> F,
+    ) -> Result<T, Error> {
         self.inner.nodes.ask(self.deadline(), ask).await
     }
 

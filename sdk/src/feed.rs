@@ -4,7 +4,7 @@
 //! Any node may give any range: items prove themselves. So a gap is filled from whoever has it, and a node that gives
 //! something else is noted and passed over.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jsonrpsee_core::client::Subscription;
 use jsonrpsee_ws_client::WsClient;
@@ -135,8 +135,7 @@ impl Feed {
                 if item.header.height <= self.overlap {
                     return Ok(());
                 }
-                let verifier = self.client.trust().verifier();
-                track.accept(verifier, item)
+                track.accept(item)
             }),
         };
         match result {
@@ -206,7 +205,6 @@ impl Feed {
 
     /// Moves over the pages of one node until something is ready or it has no more.
     async fn fetch_from(&self, node: &Node, track: &mut Track, timeout: Duration) -> Result<News, Fault> {
-        let verifier = self.client.trust().verifier();
         let mut from = track.height().next();
         for _ in 0..MAX_EMPTY_PAGES {
             let page = match rpc::get_lane(node, self.rollup, from, timeout).await {
@@ -215,14 +213,14 @@ impl Feed {
             };
             check_page(&page, from)?;
             for item in page.items {
-                track.accept(verifier, item)?;
+                track.accept(item)?;
                 // A page may take a while to verify, and others share the thread.
                 tokio::task::yield_now().await;
             }
             if let Some(tip) = page.tip {
                 // The last item of the page may be the tip's own.
                 if tip.header.height > track.height() {
-                    track.accept(verifier, tip)?;
+                    track.accept(tip)?;
                 }
                 return Ok(News::Tip);
             }
@@ -257,8 +255,8 @@ pub(crate) async fn anchor(client: &Client, rollup: RollupId, height: Height) ->
         if from >= height {
             return Ok(None);
         }
-        let ask = async |node: &Node, timeout| {
-            let page = rpc::get_lane(node, rollup, from, timeout).await?;
+        let ask = |node: Arc<Node>, timeout| async move {
+            let page = rpc::get_lane(&node, rollup, from, timeout).await?;
             check_page(&page, from)?;
             let item = page.items.into_iter().chain(page.tip).rfind(|item| item.header.height < height);
             let Some(mut item) = item else { return Ok(None) };
@@ -304,7 +302,9 @@ fn open(message: Message<LaneItem>) -> Result<LaneItem, Fault> {
 
 fn check_page(page: &LanePage, from: Height) -> Result<(), Fault> {
     if page.items.len() > MAX_PAGE_ITEMS {
-        return Err(Fault::Malformed { detail: format!("{} items in a page, at most {MAX_PAGE_ITEMS}", page.items.len()) });
+        return Err(Fault::Malformed {
+            detail: format!("{} items in a page, at most {MAX_PAGE_ITEMS}", page.items.len()),
+        });
     }
     if page.tip.is_none() && page.next_height <= from {
         return Err(Fault::Malformed { detail: format!("a page from height {from} leads to {}", page.next_height) });

@@ -132,48 +132,60 @@ impl Node {
 
     /// The node gave an answer that was believed.
     pub(crate) fn succeeded(&self) {
-        let mut health = self.health();
-        health.in_a_row = 0;
-        // A lie is not made good by a true answer.
-        if health.stats.lies == 0 {
-            health.benched_until = None;
-        }
+        self.health().succeeded();
     }
 
     pub(crate) fn failed(&self, fault: &Fault) {
-        let mut health = self.health();
-        let bench = match fault {
-            // It works; it only said no.
-            Fault::Refused(_) | Fault::Query(_) => return,
-            Fault::Lie(_) => {
-                health.stats.lies += 1;
-                LIE_BENCH
-            }
-            _ => {
-                health.stats.failures += 1;
-                let doublings = health.in_a_row.min(MAX_DOUBLINGS);
-                health.in_a_row += 1;
-                BENCH * 2_u32.pow(doublings)
-            }
-        };
-        let until = Instant::now() + bench;
-        health.benched_until = Some(health.benched_until.map_or(until, |before| before.max(until)));
-        health.stats.last_fault = Some(fault.to_string());
+        self.health().failed(fault, Instant::now());
         tracing::debug!(node = %self.name, %fault, "a node failed");
     }
 
     pub(crate) fn is_benched(&self) -> bool {
-        self.health().benched_until.is_some_and(|until| until > Instant::now())
+        self.health().is_benched(Instant::now())
     }
 
     pub(crate) fn stats(&self) -> NodeStats {
-        let benched = self.is_benched();
-        NodeStats { node: self.name.clone(), benched, ..self.health().stats.clone() }
+        let health = self.health();
+        NodeStats { node: self.name.clone(), benched: health.is_benched(Instant::now()), ..health.stats.clone() }
     }
 
     fn health(&self) -> MutexGuard<'_, Health> {
         // Plain numbers: whoever panicked while holding them left them readable.
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Health {
+    fn succeeded(&mut self) {
+        self.in_a_row = 0;
+        // A lie is not made good by a true answer.
+        if self.stats.lies == 0 {
+            self.benched_until = None;
+        }
+    }
+
+    fn failed(&mut self, fault: &Fault, now: Instant) {
+        let bench = match fault {
+            // It works; it only said no.
+            Fault::Refused(_) | Fault::Query(_) => return,
+            Fault::Lie(_) => {
+                self.stats.lies += 1;
+                LIE_BENCH
+            }
+            _ => {
+                self.stats.failures += 1;
+                let doublings = self.in_a_row.min(MAX_DOUBLINGS);
+                self.in_a_row = self.in_a_row.saturating_add(1);
+                BENCH * 2_u32.pow(doublings)
+            }
+        };
+        let until = now + bench;
+        self.benched_until = Some(self.benched_until.map_or(until, |before| before.max(until)));
+        self.stats.last_fault = Some(fault.to_string());
+    }
+
+    fn is_benched(&self, now: Instant) -> bool {
+        self.benched_until.is_some_and(|until| until > now)
     }
 }
 
@@ -241,7 +253,10 @@ mod tests {
 
     #[test]
     fn credentials_and_paths_stay_out_of_names() {
-        assert_eq!(name_of("https://me:secret@node.example:8545/v1/key?x=1").as_deref(), Some("https://node.example:8545"));
+        assert_eq!(
+            name_of("https://me:secret@node.example:8545/v1/key?x=1").as_deref(),
+            Some("https://node.example:8545")
+        );
         assert_eq!(name_of("http://127.0.0.1:1").as_deref(), Some("http://127.0.0.1:1"));
         assert_eq!(name_of("127.0.0.1:1"), None);
         assert_eq!(name_of("http://"), None);
@@ -256,30 +271,41 @@ mod tests {
         assert_eq!(Node::new("wss://host").unwrap_err(), ConfigError::NoTls("wss://host".into()));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn failures_bench_a_node_longer_each_time_and_success_forgives() {
-        let node = Node::new("http://127.0.0.1:1").unwrap();
+    #[test]
+    fn failures_bench_a_node_longer_each_time_and_success_forgives() {
+        let (mut health, start) = (Health::default(), Instant::now());
         let fault = Fault::Unreachable { detail: "gone".into() };
-        node.failed(&fault);
-        assert!(node.is_benched());
-        tokio::time::advance(BENCH).await;
-        assert!(!node.is_benched());
-        node.failed(&fault);
-        tokio::time::advance(BENCH).await;
-        assert!(node.is_benched(), "the second failure in a row counts double");
-        node.succeeded();
-        assert!(!node.is_benched());
-        assert_eq!(node.stats().failures, 2);
+        health.failed(&fault, start);
+        assert!(health.is_benched(start));
+        let later = start + BENCH;
+        assert!(!health.is_benched(later));
+        health.failed(&fault, later);
+        assert!(health.is_benched(later + BENCH), "the second failure in a row counts double");
+        assert!(!health.is_benched(later + 2 * BENCH));
+        health.succeeded();
+        assert!(!health.is_benched(later));
+        for _ in 0..100 {
+            health.failed(&fault, later);
+        }
+        assert!(!health.is_benched(later + BENCH * 2_u32.pow(MAX_DOUBLINGS)), "but not for ever");
+        assert_eq!(health.stats.failures, 102);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_lie_is_not_made_good_by_a_true_answer() {
-        let node = Node::new("http://127.0.0.1:1").unwrap();
-        node.failed(&Fault::Lie(crate::error::CheckError::GroupKey));
-        node.succeeded();
-        assert!(node.is_benched());
-        assert_eq!((node.stats().lies, node.stats().failures), (1, 0));
-        tokio::time::advance(LIE_BENCH).await;
-        assert!(!node.is_benched());
+    #[test]
+    fn a_lie_is_not_made_good_by_a_true_answer() {
+        let (mut health, start) = (Health::default(), Instant::now());
+        health.failed(&Fault::Lie(crate::error::CheckError::GroupKey), start);
+        health.succeeded();
+        assert!(health.is_benched(start));
+        assert_eq!((health.stats.lies, health.stats.failures), (1, 0));
+        assert!(!health.is_benched(start + LIE_BENCH));
+    }
+
+    #[test]
+    fn saying_no_is_no_failure() {
+        let (mut health, start) = (Health::default(), Instant::now());
+        health.failed(&Fault::Refused(lockstep_protocol::refusal::Refusal::BodyFull), start);
+        assert!(!health.is_benched(start));
+        assert_eq!(health.stats, NodeStats::default());
     }
 }

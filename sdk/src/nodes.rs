@@ -4,7 +4,11 @@
 //! pause in between. Does not know what is asked.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,7 +29,7 @@ const BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 pub(crate) struct Nodes {
-    nodes: Vec<Node>,
+    nodes: Vec<Arc<Node>>,
     preferred: AtomicUsize,
     rounds: u32,
     call_timeout: Duration,
@@ -40,7 +44,7 @@ impl Nodes {
             return Err(ConfigError::TooManyNodes { max: MAX_NODES, found: config.nodes.len() });
         }
         Ok(Self {
-            nodes: config.nodes.iter().map(|url| Node::new(url)).collect::<Result<_, _>>()?,
+            nodes: config.nodes.iter().map(|url| Node::new(url).map(Arc::new)).collect::<Result<_, _>>()?,
             preferred: AtomicUsize::new(0),
             rounds: config.rounds.max(1),
             call_timeout: config.call_timeout,
@@ -51,12 +55,12 @@ impl Nodes {
         self.nodes.len()
     }
 
-    pub(crate) fn node(&self, index: usize) -> &Node {
+    pub(crate) fn node(&self, index: usize) -> &Arc<Node> {
         &self.nodes[index]
     }
 
     pub(crate) fn stats(&self) -> Vec<NodeStats> {
-        self.nodes.iter().map(Node::stats).collect()
+        self.nodes.iter().map(|node| node.stats()).collect()
     }
 
     /// The node that gave the last good answer.
@@ -88,21 +92,21 @@ impl Nodes {
     }
 
     /// Asks node after node, several times around, until one gives an answer that `ask` believes.
-    pub(crate) async fn ask<T>(
+    pub(crate) async fn ask<T, F: Future<Output = Result<T, Fault>>>(
         &self,
         deadline: Instant,
-        ask: impl AsyncFn(&Node, Duration) -> Result<T, Fault>,
+        ask: impl Fn(Arc<Node>, Duration) -> F,
     ) -> Result<T, Error> {
         self.ask_around(deadline, self.preferred(), self.rounds, ask).await
     }
 
     /// Asks node after node, beginning with `start` and going around `rounds` times.
-    pub(crate) async fn ask_around<T>(
+    pub(crate) async fn ask_around<T, F: Future<Output = Result<T, Fault>>>(
         &self,
         deadline: Instant,
         start: usize,
         rounds: u32,
-        ask: impl AsyncFn(&Node, Duration) -> Result<T, Fault>,
+        ask: impl Fn(Arc<Node>, Duration) -> F,
     ) -> Result<T, Error> {
         let mut faults = Faults::default();
         for round in 0..rounds {
@@ -113,7 +117,7 @@ impl Nodes {
                     return Err(Error::from_faults(faults));
                 }
                 let node = &self.nodes[index];
-                let result = ask(node, timeout).await;
+                let result = ask(node.clone(), timeout).await;
                 self.note(index, &result);
                 match result {
                     Ok(answer) => return Ok(answer),

@@ -2,7 +2,7 @@
 //!
 //! The stream for sessions stands on the same checks as the outcome of a bundle: everything ends in a proven record.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use lockstep_protocol::{
     account::AccountRecord,
@@ -97,8 +97,8 @@ impl ReportStream {
     async fn fetch(&mut self) -> Result<bool, ReportError> {
         let (account, after, chain) = (self.account, self.sequence, self.chain);
         let client = &self.client;
-        let ask = async |node: &Node, timeout| {
-            let answer = rpc::get_state(node, StateQuery::Account(account), timeout).await?;
+        let ask = |node: Arc<Node>, timeout| async move {
+            let answer = rpc::get_state(&node, StateQuery::Account(account), timeout).await?;
             let record = client.trust().check_account(account, &answer).map_err(Fault::Lie)?;
             client.note_height(&answer.header)?;
             let height = answer.header.height;
@@ -108,7 +108,7 @@ impl ReportStream {
             if record.report_sequence - after > MAX_REPORTS {
                 return Ok((height, Some(Err(record.report_sequence))));
             }
-            let reports = fetch(node, &record, after + 1, timeout).await?;
+            let reports = fetch(&node, &record, after + 1, timeout).await?;
             // What the node calls the chain before is bound by the record, unless the stream knows better.
             if chain.is_some_and(|chain| chain != reports.before) {
                 return Err(CheckError::Evidence(EvidenceError::BrokenChain).into());
@@ -119,9 +119,7 @@ impl ReportStream {
         self.height = self.height.max(height);
         match news {
             None => Ok(false),
-            Some(Err(last)) => {
-                Err(ReportError::TooFarBehind { after, behind: last - after, max: MAX_REPORTS })
-            }
+            Some(Err(last)) => Err(ReportError::TooFarBehind { after, behind: last - after, max: MAX_REPORTS }),
             Some(Ok((record, reports))) => {
                 self.sequence = record.report_sequence;
                 self.chain = Some(record.reports);
@@ -169,9 +167,12 @@ pub(crate) async fn fetch_range(
         let mut end = page.before;
         for report in &page.reports {
             if report.sequence != next {
-                return Err(
-                    CheckError::Evidence(EvidenceError::NotConsecutive { first, last, found: report.sequence }).into()
-                );
+                return Err(CheckError::Evidence(EvidenceError::NotConsecutive {
+                    first,
+                    last,
+                    found: report.sequence,
+                })
+                .into());
             }
             end = report::chain(end, report);
             next += 1;

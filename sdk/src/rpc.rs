@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use jsonrpsee_core::{client::{Subscription, SubscriptionClientT}, params::ArrayParams};
+use jsonrpsee_core::{
+    client::{Subscription, SubscriptionClientT},
+    params::ArrayParams,
+};
 use jsonrpsee_ws_client::WsClient;
 use lockstep_protocol::{
     bundle::{SignedBundle, SignedCancel},
@@ -19,7 +22,10 @@ use lockstep_protocol::{
 };
 use serde::Serialize;
 
-use crate::{error::Fault, node::{Node, fault_of}};
+use crate::{
+    error::Fault,
+    node::{Node, fault_of},
+};
 
 macro_rules! params {
     ($($value:expr),* $(,)?) => {{

@@ -2,7 +2,7 @@
 //!
 //! A node's word is used to be quick; what is returned is proven: certificate, state proof, report chain.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use lockstep_protocol::{
     bundle::{Bundle, SignedBundle},
@@ -89,7 +89,7 @@ impl Client {
     /// What became of a bundle so far, proven now. `Pending` is an answer too: its nonce is free at the evidence's height.
     pub async fn prove(&self, bundle: &Bundle) -> Result<Outcome, Error> {
         bundle.check_shape(self.trust().network()).map_err(Error::Invalid)?;
-        let ask = async |node: &Node, timeout| self.prove_at(node, bundle, timeout).await;
+        let ask = |node: Arc<Node>, timeout| async move { self.prove_at(&node, bundle, timeout).await };
         let (state, evidence) = self.inner.nodes.ask(self.deadline(), ask).await?;
         Ok(Outcome { bundle: bundle.id(), state, evidence, faults: Faults::default() })
     }
@@ -166,12 +166,14 @@ impl Client {
         signed.bundle.check_shape(self.trust().network()).map_err(Error::Invalid)?;
         signed.check_signature().map_err(Error::Invalid)?;
         let id = signed.bundle.id();
-        let ask = async |node: &Node, timeout| match rpc::send_bundle(node, signed, timeout).await {
-            Ok(sent) if sent.bundle_id != id => {
-                Err(Fault::Malformed { detail: format!("took bundle {}, sent was {id}", sent.bundle_id) })
+        let ask = |node: Arc<Node>, timeout| async move {
+            match rpc::send_bundle(&node, signed, timeout).await {
+                Ok(sent) if sent.bundle_id != id => {
+                    Err(Fault::Malformed { detail: format!("took bundle {}, sent was {id}", sent.bundle_id) })
+                }
+                Err(Fault::Refused(refusal)) if was_checked_here(&refusal) => Err(CheckError::Refusal(refusal).into()),
+                result => result,
             }
-            Err(Fault::Refused(refusal)) if was_checked_here(&refusal) => Err(CheckError::Refusal(refusal).into()),
-            result => result,
         };
         self.inner.nodes.ask_around(deadline, start, rounds, ask).await
     }

@@ -95,9 +95,7 @@ impl Trust {
         }
         let record: Option<Record> = match &answer.record {
             None => None,
-            Some(bytes) => {
-                Some(bytes.0.as_slice().try_into().map_err(|_| CheckError::RecordLength(bytes.0.len()))?)
-            }
+            Some(bytes) => Some(bytes.0.as_slice().try_into().map_err(|_| CheckError::RecordLength(bytes.0.len()))?),
         };
         self.check_final(&answer.header, &answer.finality)?;
         if !proves(&answer.header.state, &key, record.as_ref(), &answer.proof.0) {
