@@ -132,6 +132,18 @@ fn a_used_nonce_needs_the_report_that_used_it() {
     assert_eq!(told, Err(EvidenceError::NotCovered { first: 3 }));
 }
 
+#[test]
+fn a_record_that_contradicts_its_own_complete_chain_concludes_nothing() {
+    let mut network = network();
+    network.advance(vec![], vec![network.signed(0, 0, &[10])]);
+    let bundle = network.bundle(0, 7, &[10]);
+    let mut record = network.account(bundle.account).unwrap();
+    record.nonces.consume(7).unwrap();
+    let reports = network.all_reports(bundle.account);
+    let told = conclude(network.rules.network, &bundle, bundle.valid_until, Some(&record), &reports);
+    assert_eq!(told, Err(EvidenceError::NotCovered { first: 1 }));
+}
+
 fn with_reports() -> (Network, AccountRecord, Bundle) {
     let mut network = network();
     let first = until(&network, 0, 5);
