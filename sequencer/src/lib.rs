@@ -1,6 +1,21 @@
-//! lockstep-sequencer
+//! A validator of the shared sequencer: what stands around the log.
+//!
+//! Bundles come in at [`rpc`], wait in [`pool`], are ordered by `lockstep-consensus` through [`application`], and what the
+//! log did is told by [`index`] and its feed. [`node`] joins the parts, [`cli`] starts them.
+
 pub mod admission;
 pub mod application;
+pub mod cli;
+pub mod config;
 pub mod formats;
 pub mod gossip;
+pub mod index;
+pub mod keys;
+pub mod metrics;
+pub mod node;
 pub mod pool;
+pub mod public;
+pub mod rpc;
+
+#[cfg(test)]
+mod fixture;

@@ -1,0 +1,54 @@
+//! What has the index learned since it last wrote to its file?
+
+use std::collections::{BTreeMap, HashMap};
+
+use lockstep_protocol::{
+    header::Header,
+    ids::{BundleId, Hash32, Height, RollupId},
+    lane::LaneLeaf,
+    report::Report,
+    state::{Key, Record},
+};
+
+/// Rows of consecutive heights. Later ones take the place of earlier ones.
+#[derive(Default)]
+pub(super) struct Layer {
+    /// The last of the heights; none in an empty layer.
+    pub(super) tip: Option<Header>,
+    pub(super) records: HashMap<Key, Record>,
+    pub(super) bundles: HashMap<BundleId, BundleRow>,
+    pub(super) leaves: BTreeMap<(RollupId, Height), LaneLeaf>,
+    /// By the account's key and the report's number.
+    pub(super) reports: BTreeMap<(Key, u64), ReportRow>,
+}
+
+/// Where a bundle was ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BundleRow {
+    pub(super) height: Height,
+    pub(super) fee: u64,
+    /// Bit `n` stands for the network's `n`th rollup.
+    pub(super) legs: u64,
+}
+
+/// A report, and the chain before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ReportRow {
+    pub(super) before: Hash32,
+    pub(super) report: Report,
+}
+
+impl Layer {
+    /// Adds the rows of later heights.
+    pub(super) fn merge(&mut self, later: Self) {
+        self.tip = later.tip.or(self.tip.take());
+        self.records.extend(later.records);
+        self.bundles.extend(later.bundles);
+        self.leaves.extend(later.leaves);
+        self.reports.extend(later.reports);
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.records.len() + self.bundles.len() + self.leaves.len() + self.reports.len()
+    }
+}

@@ -1,0 +1,453 @@
+//! What is a running node made of?
+//!
+//! Starts the parts in order, joins them, and stops them in order. What each part does is its own business.
+//!
+//! ```text
+//!  clients --> rpc --> admission --> pool <--> gossip <--> other validators
+//!               ^                     |  ^
+//!               |            candidate|  |settled
+//!              feed                   v  |
+//!               ^      final blocks  log (consensus, state)
+//!               +---- index <---------+
+//! ```
+
+use std::{
+    future::Future,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use lockstep_consensus::{
+    config::{Join, Limits, Retention},
+    handle::Handle,
+    keys::{Group, KeyError},
+    node::{Config as LogConfig, Node as Log, StartError},
+};
+use lockstep_protocol::{
+    account::AccountRecord,
+    genesis::{Genesis, GenesisError},
+    ids::{Account, Height, RollupId},
+    limits::MAX_BODY_BYTES,
+};
+use tokio::{
+    sync::{broadcast::error::RecvError, mpsc, oneshot},
+    task::JoinHandle,
+};
+use tracing::{debug, error, info};
+
+use crate::{
+    admission::Admission,
+    application::{Application, FINALIZED_QUEUE},
+    config::{Config, Log as LogOutput, LogFormat},
+    gossip::Gossip,
+    index::{
+        Applied, Index, IndexError,
+        feed::Feed,
+        follow::{catch_up, follow},
+    },
+    keys::{self, KeysError},
+    metrics::Metrics,
+    pool::{Pool, PoolConfig, StateView},
+    rpc::{self, Outcomes, Server, ServerError, Service},
+};
+
+/// Longest wait for calls that run when the node is stopped: most waits for a bundle are longer, and can be asked again.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked whether the log still runs.
+const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// More threads than this have nothing to do.
+const THREADS_MAX: usize = 8;
+
+/// Why a node does not start, or does not run any more.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Keys or genesis.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The keys are not of this network.
+    #[error("{0}: the files under [keys] and the genesis belong to different networks or validators")]
+    Group(KeyError),
+    /// The genesis is wrong.
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
+    /// The index.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The log.
+    #[error("the log does not start: {0}")]
+    Log(#[from] StartError),
+    /// The log ended by itself.
+    #[error("the log has ended; the cause is above. Starting the node again recovers what can be recovered")]
+    LogEnded,
+    /// The RPC.
+    #[error(transparent)]
+    Rpc(#[from] ServerError),
+    /// The operating system gives no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The old index cannot be deleted.
+    #[error("cannot delete {path}: {source}")]
+    Delete {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// A running node.
+pub struct Node {
+    log: Log,
+    server: Server,
+    index: Arc<Index>,
+    service: Arc<Service>,
+    stop_following: oneshot::Sender<()>,
+    following: JoinHandle<Result<(), IndexError>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Runs a node until `stop` is ready, or until it fails.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
+    let node = Node::start(&config).await?;
+    node.run(stop).await
+}
+
+/// Deletes the index and makes it again from the node's own blocks, without talking to anybody. Returns its height.
+pub async fn rebuild_index(config: Config) -> Result<Height, NodeError> {
+    let genesis = keys::load_genesis(&config.genesis)?;
+    let path = config.index_file();
+    // Whoever runs on this folder holds the file; a damaged one is nobody's.
+    match Index::open(&path, &genesis) {
+        Err(error @ IndexError::InUse(_)) => return Err(error.into()),
+        Ok(_) | Err(_) => {}
+    }
+    std::fs::remove_file(&path).map_err(|source| NodeError::Delete { path: path.clone(), source })?;
+    let parts = Parts::new(&config, genesis)?;
+    // Alone: an ephemeral port, and peers that nobody is. With these the log opens its archive and can finalize nothing,
+    // unless it is the only validator.
+    let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let mut log = parts.log_config(&config)?;
+    log.listen = nobody;
+    log.peers.iter_mut().for_each(|(_, address)| *address = (Ipv4Addr::LOCALHOST, 1).into());
+    log.local = true;
+    let log = start_log(log, parts.application.clone()).await?;
+    let caught_up = catch_up(&parts.index, &log.handle()).await;
+    stop_log(log).await;
+    caught_up?;
+    Ok(parts.index.height())
+}
+
+/// What exists before the log runs.
+struct Parts {
+    genesis: Genesis,
+    index: Arc<Index>,
+    pool: Arc<Pool>,
+    application: Arc<Application>,
+    blocks: mpsc::Receiver<lockstep_consensus::block::Block>,
+}
+
+impl Parts {
+    fn new(config: &Config, genesis: Genesis) -> Result<Self, NodeError> {
+        let index = Arc::new(Index::open(&config.index_file(), &genesis)?);
+        let bounds =
+            PoolConfig { max_bytes: config.pool.max_bytes, max_open_per_account: config.pool.max_open_per_account };
+        let pool = Pool::new(index.rules().clone(), bounds, Arc::new(View(index.clone())));
+        let (sender, blocks) = mpsc::channel(FINALIZED_QUEUE);
+        let application = Application::new(&genesis, pool.clone(), sender)?;
+        Ok(Self { genesis, index, pool, application, blocks })
+    }
+
+    fn log_config(&self, config: &Config) -> Result<LogConfig, NodeError> {
+        let group = Group::decode(&self.genesis.sharing).map_err(NodeError::Group)?;
+        Ok(LogConfig {
+            identity: keys::load_identity(&config.keys)?,
+            group,
+            listen: config.p2p.listen,
+            peers: config.p2p.peers.iter().map(|(name, address)| (*name, *address)).collect(),
+            directory: config.log_folder(),
+            local: config.p2p.local,
+            threads: threads(config),
+            timing: config.timing(),
+            limits: Limits { body_bytes_max: MAX_BODY_BYTES },
+            retention: match config.retention.blocks {
+                0 => Retention::Everything,
+                blocks => Retention::Blocks(blocks),
+            },
+            join: Join::Replay,
+        })
+    }
+}
+
+impl Node {
+    /// Starts a node. It serves when this returns; `/readyz` tells when it has caught up.
+    pub async fn start(config: &Config) -> Result<Self, NodeError> {
+        let parts = Parts::new(config, keys::load_genesis(&config.genesis)?)?;
+        let log = start_log(parts.log_config(config)?, parts.application.clone()).await?;
+        match Self::join(config, parts, &log).await {
+            Ok(joined) => Ok(joined.with(log)),
+            Err(error) => {
+                stop_log(log).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Joins the parts to a log that runs.
+    async fn join(config: &Config, parts: Parts, log: &Log) -> Result<Joined, NodeError> {
+        let Parts { genesis, index, pool, application, blocks } = parts;
+        let handle = log.handle();
+        let gossip = Gossip::new(pool.clone());
+        let metrics = Metrics::new();
+        metrics.register(&pool, &application, &gossip);
+        let feed = Arc::new(Feed::new(index.clone(), handle.clone()));
+        let outcomes = Arc::new(Outcomes::new(index.clone(), pool.clone()));
+        let service = Arc::new(Service {
+            network: rpc::network(&genesis),
+            index: index.clone(),
+            feed: feed.clone(),
+            log: handle.clone(),
+            pool: pool.clone(),
+            admission: Admission::start(pool.clone())?,
+            outcomes: outcomes.clone(),
+            metrics: metrics.clone(),
+            slow_subscriber: Duration::from_millis(config.rpc.slow_subscriber_ms),
+            heartbeat: Duration::from_millis(config.pace.heartbeat_ms),
+        });
+        // Before anything runs that would have to be stopped: the port may be taken.
+        let server = Server::start(&config.rpc, service.clone()).await?;
+        info!(
+            network = genesis.network,
+            height = %index.height(),
+            log = %handle.tip().height,
+            rpc = %server.address(),
+            p2p = %config.p2p.listen,
+            "node started"
+        );
+
+        let (stop_following, stopped) = oneshot::channel::<()>();
+        let settled = (pool.clone(), outcomes.clone());
+        let each = move |applied: Arc<Applied>| serve(&applied, &feed, &metrics, &settled.0, &settled.1);
+        let stop = async move {
+            // Dropped or told, it is over.
+            let _ = stopped.await;
+        };
+        let following = tokio::spawn(follow(index.clone(), handle.clone(), blocks, each, stop));
+        let tasks = vec![
+            tokio::spawn(pass_on(gossip.clone(), handle.clone())),
+            tokio::spawn(wake_waiters(pool, outcomes)),
+            receive_gossip(gossip, handle)?,
+        ];
+        Ok(Joined { server, index, service, stop_following, following, tasks })
+    }
+
+    /// Where its RPC listens.
+    pub fn rpc_address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Its index.
+    pub fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
+    /// What its RPC answers from.
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// Runs until `stop` is ready, or until a part fails; then stops what still runs.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
+        tokio::pin!(stop);
+        let mut looks = tokio::time::interval(WATCH_INTERVAL);
+        let failure = loop {
+            tokio::select! {
+                () = &mut stop => break None,
+                ended = &mut self.following => {
+                    let ended = ended.expect("following the log does not panic");
+                    break Some(ended.err().map_or(NodeError::LogEnded, NodeError::Index));
+                }
+                _ = looks.tick() => if self.log.has_ended() { break Some(NodeError::LogEnded) },
+            }
+        };
+        match failure {
+            None => {
+                info!(height = %self.index.height(), "stopping");
+                self.stop().await
+            }
+            Some(failure) => {
+                error!(%failure, "stopping");
+                self.server.stop(STOP_PATIENCE).await;
+                self.tasks.iter().for_each(JoinHandle::abort);
+                stop_log(self.log).await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Stops the node: first who asks, then what answers, then the log.
+    pub async fn stop(self) -> Result<(), NodeError> {
+        self.server.stop(STOP_PATIENCE).await;
+        // Gone already is stopped.
+        let _ = self.stop_following.send(());
+        let followed = self.following.await.expect("following the log does not panic");
+        self.tasks.iter().for_each(JoinHandle::abort);
+        stop_log(self.log).await;
+        info!(height = %self.index.height(), "stopped");
+        followed.map_err(NodeError::Index)
+    }
+}
+
+/// A node but for its log.
+struct Joined {
+    server: Server,
+    index: Arc<Index>,
+    service: Arc<Service>,
+    stop_following: oneshot::Sender<()>,
+    following: JoinHandle<Result<(), IndexError>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Joined {
+    fn with(self, log: Log) -> Node {
+        let Self { server, index, service, stop_following, following, tasks } = self;
+        Node { log, server, index, service, stop_following, following, tasks }
+    }
+}
+
+/// The index as the pool sees it.
+struct View(Arc<Index>);
+
+impl StateView for View {
+    fn height(&self) -> Height {
+        self.0.height()
+    }
+
+    fn account(&self, account: &Account) -> Option<AccountRecord> {
+        match self.0.account(account) {
+            Ok(record) => record,
+            Err(error) => {
+                // Nobody is let in on the word of a broken index; the follower of the log meets the same error and ends.
+                error!(%error, "an account cannot be read");
+                None
+            }
+        }
+    }
+
+    fn base_fee(&self, rollup: RollupId) -> Option<u64> {
+        self.0.lane(rollup).map(|lane| lane.base_fee)
+    }
+}
+
+/// A block is in the index: tells everybody who waits for it.
+fn serve(applied: &Arc<Applied>, feed: &Feed, metrics: &Metrics, pool: &Pool, outcomes: &Outcomes) {
+    let header = &applied.header;
+    let age_ms = now_ms().saturating_sub(header.timestamp_ms);
+    feed.push(applied.clone());
+    pool.finalized(header.height, &applied.reports);
+    outcomes.settle(applied);
+    metrics.block(applied, age_ms);
+    debug!(height = %header.height, bundles = applied.body.bundles().len(), age_ms, "served");
+}
+
+async fn pass_on(gossip: Arc<Gossip>, log: Handle) {
+    gossip.send(&log, tokio::time::sleep).await;
+}
+
+/// Signatures are checked here: it has a thread of its own.
+fn receive_gossip(gossip: Arc<Gossip>, log: Handle) -> std::io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Handle::current();
+    let (ended, end) = oneshot::channel::<()>();
+    std::thread::Builder::new().name("gossip".into()).spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = gossip.receive(&log) => {}
+                // Aborting the task drops the other end.
+                _ = end => {}
+            }
+        });
+    })?;
+    Ok(tokio::spawn(async move {
+        let _ended = ended;
+        std::future::pending::<()>().await;
+    }))
+}
+
+async fn wake_waiters(pool: Arc<Pool>, outcomes: Arc<Outcomes>) {
+    let mut drops = pool.drops();
+    loop {
+        match drops.recv().await {
+            Ok(dropped) => outcomes.dropped(&dropped.id),
+            // Whoever waits looks by itself once a second.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn start_log(config: LogConfig, application: Arc<Application>) -> Result<Log, NodeError> {
+    let started = tokio::task::spawn_blocking(move || Log::start(config, application)).await;
+    match started.expect("starting the log does not panic") {
+        Ok(log) => Ok(log),
+        Err(StartError::Keys(error)) => Err(NodeError::Group(error)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn stop_log(log: Log) {
+    tokio::task::spawn_blocking(move || log.stop()).await.expect("stopping the log does not panic");
+}
+
+fn threads(config: &Config) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if config.threads == 0 { cores.min(THREADS_MAX) } else { config.threads }
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Ready when the process is told to stop: Ctrl-C, or SIGTERM where there is such a thing.
+pub async fn terminated() {
+    #[cfg(unix)]
+    {
+        let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+        if let Ok(mut terminate) = terminate {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+/// Runs a node's future on a runtime of its own.
+pub fn block_on<T>(threads: usize, future: impl Future<Output = T>) -> Result<T, NodeError> {
+    let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads.min(THREADS_MAX))
+        .thread_name("node")
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(future);
+    // What is durable is durable; a question that still runs has nobody to answer to.
+    runtime.shutdown_timeout(STOP_PATIENCE);
+    Ok(result)
+}
+
+/// Starts to log as the configuration says. A program that logs already keeps its own way.
+pub fn init_log(config: &LogOutput) {
+    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(&config.filter);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = match config.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! How are a method's arguments read?
+//!
+//! By position. What is missing, too much or of another type is named, not guessed.
+
+use jsonrpsee::types::Params;
+use lockstep_protocol::{hex, refusal::Refusal, wire::Wire};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use super::Failure;
+
+/// Arguments in order.
+pub(super) struct Arguments<'a> {
+    values: std::vec::IntoIter<&'a RawValue>,
+    taken: usize,
+}
+
+impl<'a> Arguments<'a> {
+    /// Reads at most `max` arguments.
+    pub(super) fn read(params: &'a Params<'_>, max: usize) -> Result<Self, Failure> {
+        let values: Vec<&RawValue> = match params.as_str() {
+            None => Vec::new(),
+            Some(text) => serde_json::from_str(text)
+                .map_err(|_| Failure::bad_request("parameters are given by position: expected an array"))?,
+        };
+        if values.len() > max {
+            return Err(Failure::bad_request(format!("takes at most {max} parameters, found {}", values.len())));
+        }
+        Ok(Self { values: values.into_iter(), taken: 0 })
+    }
+
+    /// The next argument, called `name` in the description.
+    pub(super) fn next<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, Failure> {
+        self.optional(name)?
+            .ok_or_else(|| Failure::bad_request(format!("parameter {} ({name}) is missing", self.taken)))
+    }
+
+    /// The next argument; `None` if it is missing or null.
+    pub(super) fn optional<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, Failure> {
+        self.taken += 1;
+        let Some(value) = self.values.next().filter(|value| value.get() != "null") else { return Ok(None) };
+        let read = serde_json::from_str(value.get());
+        read.map(Some).map_err(|error| Failure::bad_request(format!("parameter {} ({name}): {error}", self.taken)))
+    }
+
+    /// The next argument, a signed message: the hexadecimal of its envelope, which is the cheaper, or an object.
+    pub(super) fn message<T: Wire + DeserializeOwned>(&mut self, name: &str) -> Result<T, Failure> {
+        self.taken += 1;
+        let missing = || Failure::bad_request(format!("parameter 1 ({name}) is missing"));
+        let text = self.values.next().ok_or_else(missing)?.get();
+        let malformed = |detail: String| Refusal::Malformed { detail };
+        let message = match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+            Some(digits) if digits.len() > 2 + 2 * T::MAX_BYTES => {
+                Err(malformed(format!("{} bytes, at most {} are allowed", digits.len() / 2 - 1, T::MAX_BYTES)))
+            }
+            Some(digits) => hex::decode(digits)
+                .map_err(|error| malformed(error.to_string()))
+                .and_then(|bytes| T::from_wire(&bytes).map_err(|error| malformed(error.to_string()))),
+            None => serde_json::from_str(text).map_err(|error| malformed(error.to_string())),
+        };
+        Ok(message?)
+    }
+}
