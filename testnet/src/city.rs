@@ -1,0 +1,217 @@
+//! A running network with its traffic and everybody who watches it.
+//!
+//! What the testnet shows to a person and what the fault tests torment are the same thing: this. Shows nothing itself.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use jsonrpsee_core::{client::ClientT, rpc_params};
+use jsonrpsee_http_client::{HttpClient, HttpClientBuilder};
+use lockstep_protocol::{
+    ids::Height,
+    rpc::{StateProof, StateQuery},
+    state::{Stored, TreasuryRecord},
+};
+use lockstep_sdk::{Client, client::Config, trust::Trust};
+
+use crate::{
+    accounts::{self, Sender},
+    latency::Percentiles,
+    ledger::Counts,
+    network::{Network, Plan, ROLLUPS},
+    promises::{self, Credits, Promise},
+    table,
+    traffic::{Book, Traffic},
+    watch::Watch,
+};
+
+/// How long a network may take until all of its validators serve.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long bundles on the way may take to their outcome once nothing new is sent. Most of them need a few blocks; those that
+/// were lost with a killed validator are sent again after seconds.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long followers may take to the height at which all is over. A quiet lane is asked for after seconds of silence.
+const REACH_TIMEOUT: Duration = Duration::from_secs(60);
+/// Accounts that send.
+const SENDERS: usize = 16;
+
+/// A running network with traffic and followers.
+pub struct City {
+    /// The validators. Kill them, start them again: the city goes on.
+    pub network: Network,
+    book: Book,
+    clients: Vec<Client>,
+    senders: Arc<Vec<Sender>>,
+    watch: Watch,
+    traffic: Option<Traffic>,
+    began: Instant,
+    pace: Pace,
+}
+
+/// Recent heights, for a block rate.
+struct Pace {
+    at: Instant,
+    height: Height,
+    rate: f64,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ending {
+    /// How long there was traffic.
+    pub elapsed: Duration,
+    /// The last height that was heard of.
+    pub height: Height,
+    /// How many bundles came how far.
+    pub counts: Counts,
+    /// From submitting to the proven outcome.
+    pub finality: Percentiles,
+    /// What was promised, and whether it was kept.
+    pub promises: Vec<Promise>,
+}
+
+impl City {
+    /// Deals a network, starts it, and watches it with followers that begin at each of the nodes in `followers`.
+    pub async fn start(mut plan: Plan, followers: &[usize], progress: impl FnMut(usize)) -> Result<Self> {
+        let senders = Arc::new(accounts::mixed(SENDERS));
+        plan.balances.extend(accounts::balances(&senders));
+        let mut network = Network::deal(plan)?;
+        network.start_all()?;
+        network.all_ready(READY_TIMEOUT, progress).await?;
+        let clients = clients(&network)?;
+        let book = Book::new(followers.len());
+        let watchers: Vec<_> = followers.iter().map(|node| clients[*node].clone()).collect();
+        let watch = Watch::start(&book, &watchers).await?;
+        let began = Instant::now();
+        let pace = Pace { at: began, height: Height(0), rate: 0.0 };
+        Ok(Self { network, book, clients, senders, watch, traffic: None, began, pace })
+    }
+
+    /// Begins to send `rate` bundles a second over all nodes.
+    pub fn begin_traffic(&mut self, rate: f64) -> Result<()> {
+        self.began = Instant::now();
+        let traffic = Traffic::start(self.book.clone(), self.clients.clone(), self.senders.clone(), rate);
+        self.traffic = Some(traffic.context("starting the traffic")?);
+        Ok(())
+    }
+
+    /// A client that prefers the node at each place.
+    pub fn clients(&self) -> &[Client] {
+        &self.clients
+    }
+
+    /// What was written down so far.
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// What there is to see now.
+    pub fn snapshot(&mut self) -> table::Snapshot {
+        let height = self.book.height();
+        let block_rate = self.pace.note(height);
+        let lane = |(rollup, name): (_, &str)| {
+            let view = self.watch.lane(rollup);
+            table::Lane {
+                rollup: rollup.0,
+                name: name.to_owned(),
+                sequence: view.sequence,
+                entries: view.entries,
+                verified: view.verified.0,
+                followers_good: view.good,
+                followers: view.followers,
+            }
+        };
+        let lanes = ROLLUPS.map(lane).to_vec();
+        let validators = self.network.validators().len();
+        let validators_up = self.network.running();
+        let finality = self.book.finality().percentiles();
+        let ledger = self.book.ledger();
+        let counts = ledger.counts();
+        table::Snapshot {
+            elapsed: self.began.elapsed(),
+            validators_up,
+            validators,
+            height: height.0,
+            block_rate,
+            finality,
+            ordered: counts.ordered,
+            pending: ledger.pending().count() as u64,
+            not_ordered: counts.not_ordered.values().sum(),
+            refused: counts.refused.clone(),
+            lanes,
+            breaches: ledger.breaches().count(),
+        }
+    }
+
+    /// Stops to send, waits for every outcome, and judges the promises. All validators must run.
+    pub async fn finish(&mut self) -> Ending {
+        let elapsed = self.began.elapsed();
+        if let Some(traffic) = self.traffic.take()
+            && !traffic.drain(DRAIN_TIMEOUT).await
+        {
+            tracing::warn!("bundles are without an outcome after {DRAIN_TIMEOUT:?}");
+        }
+        let height = self.book.height();
+        if !self.watch.reach(height, REACH_TIMEOUT).await {
+            tracing::warn!("followers have not reached height {height} after {REACH_TIMEOUT:?}");
+        }
+        let credits = self.credits().await.map_err(|error| format!("they cannot be read: {error:#}"));
+        let ends = self.watch.ends();
+        let finality = self.book.finality().percentiles();
+        let mut ledger = self.book.ledger();
+        let promises = promises::judge(&mut ledger, &ends, height, credits);
+        Ending { elapsed, height, counts: ledger.counts().clone(), finality, promises }
+    }
+
+    /// All credits that there are, each proven. Nothing may be ordered meanwhile.
+    async fn credits(&self) -> Result<Credits> {
+        let client = &self.clients[0];
+        let genesis = self.network.genesis();
+        let mut credits = Credits { supply: genesis.rules()?.supply, ..Credits::default() };
+        for balance in &genesis.balances {
+            let record = client.account(balance.account).await?.value.context("a funded account has a record")?;
+            let sum = credits.accounts.checked_add(record.balance);
+            credits.accounts = sum.context("all balances together exceed 64 bits")?;
+        }
+        credits.treasury = treasury(client.trust(), &self.network.urls()[0]).await?;
+        Ok(credits)
+    }
+}
+
+impl Pace {
+    /// Blocks a second since a second or more ago.
+    fn note(&mut self, height: Height) -> f64 {
+        let passed = self.at.elapsed();
+        if passed >= Duration::from_secs(1) {
+            self.rate = height.0.saturating_sub(self.height.0) as f64 / passed.as_secs_f64();
+            (self.at, self.height) = (Instant::now(), height);
+        }
+        self.rate
+    }
+}
+
+/// For each node a client that asks it first and knows all others.
+fn clients(network: &Network) -> Result<Vec<Client>> {
+    let urls = network.urls();
+    (0..urls.len())
+        .map(|first| {
+            let nodes = urls.iter().cycle().skip(first).take(urls.len()).cloned().collect();
+            let trust = Trust::from_genesis(network.genesis())?;
+            Ok(Client::new(trust, Config { nodes, ..Config::default() })?)
+        })
+        .collect()
+}
+
+/// What the network has taken in fees, proven.
+async fn treasury(trust: &Trust, url: &str) -> Result<u64> {
+    let node: HttpClient = HttpClientBuilder::new().build(url)?;
+    let query = StateQuery::Treasury;
+    let answer: StateProof = node.request("lockstep_getState", rpc_params![query]).await?;
+    let Some(record) = trust.check_state(query, &answer)? else { return Ok(0) };
+    let TreasuryRecord { credits } = TreasuryRecord::from_record(&record)?;
+    ensure!(answer.header.height > Height(0), "a state without blocks");
+    Ok(credits)
+}

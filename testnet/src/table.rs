@@ -1,0 +1,225 @@
+//! How does a running network look to the person who started it?
+//!
+//! A snapshot as text: a table for a terminal, a line for a log. Reads no clock and no network; printing is `screen.rs`.
+
+use std::{collections::BTreeMap, fmt::Write, time::Duration};
+
+use crate::latency::Percentiles;
+
+/// Widest table: what an ordinary terminal shows without wrapping, which would break redrawing in place.
+const WIDTH_MAX: usize = 78;
+
+/// What there is to see.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Since the traffic began.
+    pub elapsed: Duration,
+    /// Validators whose process runs.
+    pub validators_up: usize,
+    /// Validators of the network.
+    pub validators: usize,
+    /// The last final height.
+    pub height: u64,
+    /// Blocks a second, lately.
+    pub block_rate: f64,
+    /// From submitting to the verified outcome.
+    pub finality: Percentiles,
+    /// Bundles proven to be ordered.
+    pub ordered: u64,
+    /// Bundles without a proven outcome yet.
+    pub pending: u64,
+    /// Bundles proven never to be ordered.
+    pub not_ordered: u64,
+    /// Bundles refused, by reason.
+    pub refused: BTreeMap<String, u64>,
+    /// The lanes.
+    pub lanes: Vec<Lane>,
+    /// Promises that were seen broken.
+    pub breaches: u64,
+}
+
+/// A lane, as its followers verified it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Lane {
+    /// The rollup's id.
+    pub rollup: u64,
+    /// Its name.
+    pub name: String,
+    /// Blocks that had something for it.
+    pub sequence: u64,
+    /// What they had for it.
+    pub entries: u64,
+    /// The height up to which the slowest follower verified it.
+    pub verified: u64,
+    /// Followers that verify it without an error.
+    pub followers_good: usize,
+    /// All its followers.
+    pub followers: usize,
+}
+
+impl Snapshot {
+    /// The table, a string for each line, none wider than a terminal.
+    pub fn table(&self) -> Vec<String> {
+        let mut lines = vec![
+            format!("Lockstep testnet  {}", clock(self.elapsed)),
+            String::new(),
+            format!("  validators  {} of {} up", self.validators_up, self.validators),
+            format!("  height      {}   {:.1} blocks/s", self.height, self.block_rate),
+            format!("  finality    {}", self.finality()),
+            format!(
+                "  bundles     {} ordered   {} pending   {} not ordered",
+                self.ordered, self.pending, self.not_ordered
+            ),
+            format!("  refused     {}", self.refused()),
+            format!("  promises    {}", self.promises()),
+            String::new(),
+            "  lane                 sequence    entries   verified to   followers".to_owned(),
+        ];
+        for lane in &self.lanes {
+            let name = format!("{} {}", lane.rollup, lane.name);
+            let followers = format!("{} of {} verify", lane.followers_good, lane.followers);
+            lines.push(format!(
+                "  {name:<18} {:>10} {:>10}   {:>11}   {followers}",
+                lane.sequence, lane.entries, lane.verified
+            ));
+        }
+        for line in &mut lines {
+            if let Some((end, _)) = line.char_indices().nth(WIDTH_MAX) {
+                line.truncate(end);
+            }
+        }
+        lines
+    }
+
+    /// One line, for what is no terminal.
+    pub fn line(&self) -> String {
+        let mut line = format!(
+            "{} height {} ({:.1}/s), {} of {} validators, finality {}, {} ordered, {} pending, refused {}",
+            clock(self.elapsed),
+            self.height,
+            self.block_rate,
+            self.validators_up,
+            self.validators,
+            self.finality(),
+            self.ordered,
+            self.pending,
+            self.refused(),
+        );
+        for lane in &self.lanes {
+            let _ = write!(
+                line,
+                ", lane {} at {} verified to {} by {} of {}",
+                lane.rollup, lane.sequence, lane.verified, lane.followers_good, lane.followers
+            );
+        }
+        if self.breaches > 0 {
+            let _ = write!(line, ", {}", self.promises());
+        }
+        line
+    }
+
+    fn finality(&self) -> String {
+        if self.finality.count == 0 {
+            return "-".to_owned();
+        }
+        format!("{:.0} ms p50, {:.0} ms p99", self.finality.p50_ms, self.finality.p99_ms)
+    }
+
+    fn refused(&self) -> String {
+        let reasons: Vec<_> = self.refused.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        if reasons.is_empty() { "0".to_owned() } else { reasons.join(", ") }
+    }
+
+    fn promises(&self) -> String {
+        match self.breaches {
+            0 => "all kept so far".to_owned(),
+            count => format!("{count} BROKEN"),
+        }
+    }
+}
+
+/// Minutes and seconds.
+fn clock(elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs();
+    format!("{:02}:{:02}", seconds / 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot() -> Snapshot {
+        let lane = |rollup, name: &str| Lane {
+            rollup,
+            name: name.to_owned(),
+            sequence: 321,
+            entries: 3_100,
+            verified: 4_711,
+            followers_good: 2,
+            followers: 2,
+        };
+        Snapshot {
+            elapsed: Duration::from_secs(65),
+            validators_up: 3,
+            validators: 4,
+            height: 4_712,
+            block_rate: 23.45,
+            finality: Percentiles { count: 9, p50_ms: 41.2, p90_ms: 50.0, p99_ms: 97.8, max_ms: 99.0 },
+            ordered: 3_100,
+            pending: 2,
+            not_ordered: 1,
+            refused: BTreeMap::from([("pool_full".to_owned(), 4), ("expired".to_owned(), 1)]),
+            lanes: vec![lane(901, "alpha"), lane(902, "beta")],
+            breaches: 0,
+        }
+    }
+
+    #[test]
+    fn the_table_shows_every_figure() {
+        let table = snapshot().table().join("\n");
+        for figure in [
+            "01:05",
+            "3 of 4 up",
+            "4712   23.4 blocks/s",
+            "41 ms p50, 98 ms p99",
+            "3100 ordered   2 pending   1 not ordered",
+            "1 expired, 4 pool_full",
+            "all kept",
+            "901 alpha",
+            "902 beta",
+            "321",
+            "4711",
+            "2 of 2 verify",
+        ] {
+            assert!(table.contains(figure), "{figure} is missing in\n{table}");
+        }
+    }
+
+    #[test]
+    fn no_line_is_wider_than_a_terminal_and_the_height_never_changes() {
+        let mut snapshot = snapshot();
+        let height = snapshot.table().len();
+        for number in 0..40 {
+            snapshot.refused.insert(format!("ünusual_reason_{number}"), u64::MAX);
+        }
+        snapshot.lanes[0].name = "a rollup with a very long name that nobody would give it, or would they? ".repeat(2);
+        snapshot.breaches = u64::MAX;
+        let table = snapshot.table();
+        assert_eq!(table.len(), height);
+        assert!(table.iter().all(|line| line.chars().count() <= WIDTH_MAX), "{}", table.join("\n"));
+    }
+
+    #[test]
+    fn a_breach_is_loud_in_both_forms() {
+        let broken = Snapshot { breaches: 2, ..snapshot() };
+        assert!(broken.table().join("\n").contains("2 BROKEN"));
+        assert!(broken.line().contains("2 BROKEN"));
+        assert!(!snapshot().line().contains("BROKEN"));
+    }
+
+    #[test]
+    fn a_network_that_has_done_nothing_yet_is_no_division_by_zero() {
+        let line = Snapshot::default().line();
+        assert!(line.contains("finality -") && line.contains("0 ordered"), "{line}");
+    }
+}

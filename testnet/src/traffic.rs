@@ -1,0 +1,201 @@
+//! Who keeps the network busy?
+//!
+//! Sends bundles at a steady rate through the SDK, each with a wallet's transfers on every rollup, and writes down what
+//! became of each one. A bundle is resent until its outcome is proven: nodes may be killed at any time.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use lockstep_protocol::{bundle::SignedBundle, ids::Height};
+use lockstep_sdk::{
+    Client,
+    error::{Error, Fault},
+    submit::SubmitError,
+};
+use tokio::{
+    sync::{Semaphore, oneshot, watch},
+    task::{JoinSet, LocalSet},
+    time::MissedTickBehavior,
+};
+
+use crate::{accounts::Sender, latency::Latency, ledger::Ledger, network::ROLLUPS};
+
+/// Bundles on the way at once. A network that stands still is not sent more than this until it moves again.
+const ON_THE_WAY_MAX: usize = 1_024;
+/// Heights for which a bundle is valid: seconds under load; long enough to outlive a restart, in which no block is made.
+const VALID_FOR: u64 = 256;
+/// How long a node is waited for before the bundle is sent again.
+const FIRST_WAIT: Duration = Duration::from_secs(3);
+/// Pause after an attempt that was over at once.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long one attempt at an outcome may take. There is always another.
+const ATTEMPT: Duration = Duration::from_secs(20);
+
+/// What the traffic and everyone who looks at it share.
+#[derive(Clone)]
+pub struct Book(Arc<Shared>);
+
+struct Shared {
+    ledger: Mutex<Ledger>,
+    finality: Mutex<Latency>,
+    /// The highest height that a proof or a follower told of.
+    height: AtomicU64,
+}
+
+/// Traffic that flows until it is stopped. It has a thread of its own, so that it keeps its rate whatever else is watched.
+pub struct Traffic {
+    stage: watch::Sender<Stage>,
+    over: oneshot::Receiver<()>,
+}
+
+/// How far traffic is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Bundles are sent.
+    Flowing,
+    /// No more are sent; those on the way are waited for.
+    Draining,
+    /// Nothing is waited for.
+    Over,
+}
+
+impl Book {
+    /// An empty book for what `followers` see.
+    pub fn new(followers: usize) -> Self {
+        Self(Arc::new(Shared {
+            ledger: Mutex::new(Ledger::new(followers)),
+            finality: Mutex::default(),
+            height: AtomicU64::new(0),
+        }))
+    }
+
+    /// The ledger.
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // Every entry is complete on its own: whoever panicked while writing one is reported by that panic.
+        self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long it took from submitting to the proven outcome.
+    pub fn finality(&self) -> MutexGuard<'_, Latency> {
+        self.0.finality.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The highest final height that was heard of.
+    pub fn height(&self) -> Height {
+        Height(self.0.height.load(Ordering::Relaxed))
+    }
+
+    /// Notes that a height is final.
+    pub fn note_height(&self, height: Height) {
+        self.0.height.fetch_max(height.0, Ordering::Relaxed);
+    }
+}
+
+impl Traffic {
+    /// Starts to send `rate` bundles a second, through one client after the other.
+    pub fn start(book: Book, clients: Vec<Client>, senders: Arc<Vec<Sender>>, rate: f64) -> io::Result<Self> {
+        let (stage, stages) = watch::channel(Stage::Flowing);
+        let (done, over) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new().name("traffic".to_owned()).spawn(move || {
+            LocalSet::new().block_on(&runtime, flow(book, clients, senders, rate, stages));
+            // Nobody waits any more where the run was given up.
+            let _ = done.send(());
+        })?;
+        Ok(Self { stage, over })
+    }
+
+    /// Stops to send, and waits at most for `within` until every bundle on the way has its outcome. Says whether all have.
+    pub async fn drain(mut self, within: Duration) -> bool {
+        self.stage.send_replace(Stage::Draining);
+        matches!(tokio::time::timeout(within, &mut self.over).await, Ok(Ok(())))
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        self.stage.send_replace(Stage::Over);
+    }
+}
+
+async fn flow(
+    book: Book,
+    clients: Vec<Client>,
+    senders: Arc<Vec<Sender>>,
+    rate: f64,
+    mut stages: watch::Receiver<Stage>,
+) {
+    let mut tick = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
+    // What could not be sent while the network stood still is not sent in one burst afterwards.
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let room = Arc::new(Semaphore::new(ON_THE_WAY_MAX));
+    let mut on_the_way = JoinSet::new();
+    for turn in 0_usize.. {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = stages.wait_for(|stage| *stage >= Stage::Draining) => break,
+        }
+        while on_the_way.try_join_next().is_some() {}
+        let Ok(permit) = room.clone().try_acquire_owned() else { continue };
+        let (book, client, senders) = (book.clone(), clients[turn % clients.len()].clone(), senders.clone());
+        on_the_way.spawn_local(async move {
+            let signed = senders[turn % senders.len()].next_bundle(client.trust().network(), book.height(), VALID_FOR);
+            follow_through(&book, &client, &signed).await;
+            drop(permit);
+        });
+    }
+    let all = async { while on_the_way.join_next().await.is_some() {} };
+    tokio::select! {
+        () = all => {}
+        _ = stages.wait_for(|stage| *stage == Stage::Over) => {}
+    }
+}
+
+/// Sends one bundle and does not let go of it before its outcome is proven, or every node has refused it.
+async fn follow_through(book: &Book, client: &Client, signed: &SignedBundle) {
+    let id = signed.bundle.id();
+    book.ledger().send(id, ROLLUPS.map(|(rollup, _)| rollup).to_vec());
+    let start = Instant::now();
+    match client.send(signed).await {
+        Ok(sent) => {
+            book.note_height(sent.height);
+            book.ledger().accept(id);
+        }
+        Err(Error::Refused { refusal, faults })
+            if faults.iter().all(|fault| matches!(fault.fault, Fault::Refused(_))) =>
+        {
+            book.ledger().refuse(id, refusal.reason());
+            return;
+        }
+        Err(Error::Invalid(refusal)) => {
+            book.ledger().refuse(id, refusal.reason());
+            return;
+        }
+        // Some node did not answer: it may have taken the bundle, or not.
+        Err(error) => tracing::debug!(%id, %error, "no node answers for a bundle yet"),
+    }
+    let mut outcome = client.wait(&signed.bundle, FIRST_WAIT).await;
+    loop {
+        match outcome {
+            Ok(outcome) => {
+                book.note_height(outcome.proven_at().height);
+                book.finality().record(start.elapsed());
+                book.ledger().conclude(id, outcome.state);
+                return;
+            }
+            Err(SubmitError::Deadline { taken: true, .. }) => book.ledger().accept(id),
+            Err(error) => {
+                tracing::debug!(%id, %error, "no outcome yet");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        outcome = client.submit_and_wait(signed, ATTEMPT).await;
+    }
+}

@@ -1,0 +1,75 @@
+//! What does a person need who wants to try a running testnet?
+//!
+//! A funded account, a file that the SDK's example reads, and lines to copy.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use lockstep_protocol::{genesis::Balance, hex, ids::Account, signature::AccountKey};
+use serde_json::json;
+
+use crate::network::{Network, ROLLUPS};
+
+/// Credits of the visitor: worth nothing, and enough to play with.
+const CREDITS: u64 = 1_000_000_000_000;
+/// The visitor's ed25519 seed. Anybody may know it.
+const SEED: [u8; 32] = [0x42; 32];
+
+/// Somebody who is not part of the traffic.
+pub(crate) struct Visitor {
+    account: Account,
+}
+
+impl Visitor {
+    pub(crate) fn new() -> Self {
+        Self { account: AccountKey::ed25519(SEED).account() }
+    }
+
+    /// What the genesis gives to the visitor.
+    pub(crate) fn balance(&self) -> Balance {
+        Balance { account: self.account, credits: CREDITS }
+    }
+
+    /// Writes all that a client needs: whom to ask, what to trust, and who to be.
+    pub(crate) fn write_client_file(&self, folder: &Path, network: &Network) -> Result<PathBuf> {
+        let genesis = network.genesis();
+        let client = json!({
+            "network": genesis.network,
+            "groupKey": genesis.group_key,
+            "nodes": network.urls(),
+            "rollups": ROLLUPS.map(|(id, _)| id),
+            "accountKey": format!("ed25519:{}", hex::encode(&SEED)),
+        });
+        let path = folder.join("client.json");
+        let text = serde_json::to_string_pretty(&client).expect("values have a JSON form") + "\n";
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Lines to copy into another terminal.
+    pub(crate) fn guide(&self, network: &Network, client_file: &Path) -> String {
+        let url = &network.urls()[0];
+        let rollup = ROLLUPS[0].0;
+        let account = serde_json::to_string(&json!({ "account": self.account })).expect("an account has a JSON form");
+        let call = |method: &str, params: &str| {
+            format!(
+                "  curl -s {url} -H 'content-type: application/json' \\\n    \
+                 -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"{method}\",\"params\":[{params}]}}'\n"
+            )
+        };
+        [
+            "\nThe network goes on until Ctrl-C. In another terminal:\n\n".to_owned(),
+            format!("  curl -s {url}/readyz\n"),
+            call("lockstep_getHeader", "null"),
+            call("lockstep_getLane", &format!("{rollup},1")),
+            call("lockstep_getFees", ""),
+            call("lockstep_getState", &account),
+            "\nSend a bundle and see its outcome proven:\n\n".to_owned(),
+            format!("  cargo run --release -p lockstep-sdk --example send -- {}\n", client_file.display()),
+        ]
+        .concat()
+    }
+}
