@@ -4,7 +4,10 @@
 
 use std::io::{Read, Write};
 
-use brotli::{BrotliDecompressStream, BrotliResult, BrotliState, enc::StandardAlloc};
+use brotli::{
+    BrotliDecompressStream, BrotliResult, BrotliState,
+    enc::{BrotliEncoderInitParams, StandardAlloc},
+};
 
 use crate::DecodeError;
 
@@ -19,6 +22,83 @@ pub(crate) fn brotli<'a>(parts: impl Iterator<Item = &'a [u8]>, quality: u32, ou
     let mut stream = brotli::CompressorWriter::new(out, BUFFER_BYTES, quality.min(11), BROTLI_WINDOW_BITS);
     write_parts(parts, &mut stream);
     stream.into_inner()
+}
+
+/// A piece of a brotli stream.
+#[derive(Clone, Copy)]
+pub(crate) enum Piece<'a> {
+    /// Worth compressing, by itself: nothing refers back across pieces.
+    Packed(&'a [u8]),
+    /// Random bytes, such as signatures: stored as they are, which costs neither time nor size.
+    Stored(&'a [u8]),
+}
+
+/// The least quality at which the encoder makes bare pieces: below, it ends every stream.
+pub(crate) const PIECES_QUALITY_MIN: u32 = 2;
+
+/// Appends the pieces, as one brotli stream of at least [`PIECES_QUALITY_MIN`], to `out`.
+///
+/// The encoder makes bare pieces, whole bytes without a stream's beginning and end, so they can be put in a row with stored
+/// blocks between them (RFC 7932, sections 9.1 and 9.2).
+pub(crate) fn brotli_pieces(pieces: &[Piece<'_>], quality: u32, mut out: Vec<u8>) -> Vec<u8> {
+    // The window, and an empty block of metadata that fills up the byte: from here on everything is whole bytes.
+    let mut start = Bits::default();
+    start.put((u64::from(BROTLI_WINDOW_BITS) - 17) << 1 | 1, 4);
+    start.put(0b00_0_11_0, 6);
+    start.write(&mut out);
+    for piece in pieces {
+        match piece {
+            Piece::Packed([]) => {}
+            Piece::Packed(bytes) => {
+                let mut parameters = BrotliEncoderInitParams();
+                parameters.quality = i32::try_from(quality.clamp(PIECES_QUALITY_MIN, 11)).expect("at most 11");
+                parameters.lgwin = i32::try_from(BROTLI_WINDOW_BITS).expect("at most 24");
+                parameters.size_hint = bytes.len();
+                parameters.catable = true;
+                parameters.bare_stream = true;
+                let mut stream = brotli::CompressorWriter::with_params(out, BUFFER_BYTES, &parameters);
+                stream.write_all(bytes).expect("writing to memory does not fail");
+                out = stream.into_inner();
+            }
+            Piece::Stored(bytes) => {
+                for block in bytes.chunks(STORED_BLOCK_BYTES) {
+                    let length = block.len() as u64 - 1;
+                    let nibbles = length.checked_ilog(16).map_or(4, |last| u64::from(last + 1).max(4));
+                    let mut header = Bits::default();
+                    header.put((nibbles - 4) << 1, 3);
+                    header.put(length, 4 * nibbles as u32);
+                    header.put(1, 1);
+                    header.write(&mut out);
+                    out.extend_from_slice(block);
+                }
+            }
+        }
+    }
+    out.push(LAST_EMPTY_BLOCK);
+    out
+}
+
+/// Bytes of one stored block: the most that six nibbles of length can say.
+const STORED_BLOCK_BYTES: usize = 1 << 24;
+/// The block that ends a stream: last, and empty.
+const LAST_EMPTY_BLOCK: u8 = 0b11;
+
+/// Bits, lowest first, that fill up to whole bytes with zeros.
+#[derive(Default)]
+struct Bits {
+    bits: u64,
+    held: u32,
+}
+
+impl Bits {
+    fn put(&mut self, value: u64, width: u32) {
+        self.bits |= value << self.held;
+        self.held += width;
+    }
+
+    fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.bits.to_le_bytes()[..self.held.div_ceil(8) as usize]);
+    }
 }
 
 /// The parts as one zlib stream.

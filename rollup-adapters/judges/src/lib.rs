@@ -5,4 +5,5 @@
 
 pub mod l1;
 pub mod published;
+pub mod traffic;
 pub mod transactions;

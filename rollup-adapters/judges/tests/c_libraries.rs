@@ -11,10 +11,11 @@ use std::{
 use alloy_primitives::hex;
 use alloy_rlp::Encodable;
 use lockstep_adapters::{
+    Batch, BatchTarget, ChainTip, ExecutedBlock, NativeBlock, RollupAdapter,
     conformance::Seed,
-    optimism::{Compression, compress, decompress},
+    optimism::{BatchFormat, Compression, Optimism, OptimismConfig, compress, decode_data, decompress},
 };
-use lockstep_judges::transactions;
+use lockstep_judges::{traffic::Traffic, transactions};
 
 const PYTHON_INFLATE: &str = "import sys,zlib\nd=zlib.decompressobj()\no=d.decompress(bytes.fromhex(sys.stdin.read()))\nassert d.eof and not d.unused_data\nprint(o.hex())";
 const PYTHON_DEFLATE: &str = "import sys,zlib\nprint(zlib.compress(bytes.fromhex(sys.stdin.read()),9).hex())";
@@ -79,5 +80,36 @@ fn c_brotli_reads_our_channels_and_we_read_its() {
         assert_eq!(read, content(&batches), "quality {seed}");
         let theirs = judge("node", "-e", &node("brotliCompressSync"), &content(&batches)).expect("it ran before");
         assert_eq!(decompress(&[&[1], &*theirs].concat()), Ok(batches), "seed {seed}");
+    }
+}
+
+/// Our span channels put stored blocks between pieces that were compressed by themselves.
+#[test]
+fn c_brotli_reads_our_span_channels() {
+    for (quality, count) in [(0, 1), (1, 40), (2, 300), (4, 1), (5, 1_100), (9, 2_000), (10, 300), (11, 1_100), (11, 1)]
+    {
+        let format = BatchFormat::Span;
+        let compression = Compression::Brotli { quality };
+        let config = OptimismConfig { chain_id: 10, block_time: 2, genesis_timestamp: 0, format, compression };
+        let adapter = Optimism::new(config).expect("a block time of two seconds");
+        let mut traffic = Traffic::new(u64::from(quality), 10);
+        let transactions: Vec<_> = (0..count).map(|_| traffic.transaction()).collect();
+        let block = NativeBlock { timestamp: 2, transactions, ..Default::default() };
+        let executed = [ExecutedBlock { block, ..Default::default() }];
+        let target = BatchTarget::Calldata { bytes_max: 100_000 };
+        let batches = adapter.encode(&executed, &ChainTip::default(), target).expect("encodes");
+        let channel: Vec<u8> = batches
+            .iter()
+            .flat_map(|batch| {
+                let Batch::Calldata(data) = batch else { panic!("calldata was asked for") };
+                decode_data(data).expect("our frames").into_iter().flat_map(|frame| frame.data)
+            })
+            .collect();
+        let span = decompress(&channel).expect("we read our channel");
+        let Some(read) = judge("node", "-e", &node("brotliDecompressSync"), &channel[1..]) else {
+            eprintln!("skipped: the C brotli of node, which is not installed");
+            break;
+        };
+        assert_eq!(read, content(&span), "quality {quality}, {count} transactions");
     }
 }

@@ -129,14 +129,19 @@ fn encode_channels(
 }
 
 fn encode_channel(config: &OptimismConfig, blocks: &[ExecutedBlock], at: &ChainTip) -> Result<Vec<u8>, AdapterError> {
-    let batches = match config.format {
+    match config.format {
         BatchFormat::Singular => {
             let parents = std::iter::once(at.hash).chain(blocks.iter().map(|block| block.hash));
-            blocks.iter().zip(parents).map(|(executed, parent)| singular(&executed.block, parent).encode()).collect()
+            let batches = blocks.iter().zip(parents);
+            let batches: Vec<_> =
+                batches.map(|(executed, parent)| singular(&executed.block, parent).encode()).collect();
+            channel::compress(&batches, config.compression)
         }
-        BatchFormat::Span => vec![span(config, blocks, at)?],
-    };
-    channel::compress(&batches, config.compression)
+        BatchFormat::Span => {
+            let span = span(config, blocks, at)?.encode_columns(config.chain_id)?;
+            channel::compress_span(&span, config.compression)
+        }
+    }
 }
 
 fn singular(block: &NativeBlock, parent: Hash32) -> SingularBatch {
@@ -171,8 +176,8 @@ fn follows(config: &OptimismConfig, at: &ChainTip, block: &NativeBlock) -> Resul
     rule(block.delayed.is_none(), "there is no delayed inbox")
 }
 
-fn span(config: &OptimismConfig, blocks: &[ExecutedBlock], at: &ChainTip) -> Result<Vec<u8>, AdapterError> {
-    let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else { return Ok(Vec::new()) };
+fn span(config: &OptimismConfig, blocks: &[ExecutedBlock], at: &ChainTip) -> Result<SpanBatch, AdapterError> {
+    let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else { return Ok(SpanBatch::default()) };
     let relative_timestamp = first
         .block
         .timestamp
@@ -185,14 +190,13 @@ fn span(config: &OptimismConfig, blocks: &[ExecutedBlock], at: &ChainTip) -> Res
         parent = &block.l1;
         SpanBlock { origin_changed, transactions: block.transactions.clone() }
     });
-    SpanBatch {
+    Ok(SpanBatch {
         relative_timestamp,
         l1_origin_number: last.block.l1.number,
         parent_check: head(&at.hash),
         l1_origin_check: head(&last.block.l1.hash),
         blocks: blocks.collect(),
-    }
-    .encode(config.chain_id)
+    })
 }
 
 fn head(hash: &Hash32) -> [u8; 20] {

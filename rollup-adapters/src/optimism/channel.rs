@@ -5,7 +5,12 @@
 
 use alloy_rlp::{Encodable, Header};
 
-use crate::{AdapterError, DecodeError, compression, rlp::Items};
+use super::span::EncodedSpan;
+use crate::{
+    AdapterError, DecodeError,
+    compression::{self, Piece},
+    rlp::Items,
+};
 
 /// Bytes of a channel after decompression (specs, Fjord: `MAX_RLP_BYTES_PER_CHANNEL`).
 pub const CHANNEL_BYTES_MAX: usize = 100_000_000;
@@ -30,17 +35,38 @@ pub enum Compression {
 
 /// Compresses batches, each with its type byte, into a channel.
 pub fn compress(batches: &[Vec<u8>], compression: Compression) -> Result<Vec<u8>, AdapterError> {
-    let size: usize = batches.iter().map(|batch| batch.as_slice().length()).sum();
-    if size > CHANNEL_BYTES_MAX {
-        let (limit, found) = (CHANNEL_BYTES_MAX as u64, size as u64);
-        return Err(AdapterError::Limit { what: "bytes of a channel", limit, found });
-    }
+    check_size(batches.iter().map(|batch| batch.as_slice().length()).sum())?;
     let headers: Vec<Vec<u8>> = batches.iter().map(|batch| string_header(batch)).collect();
     let parts = headers.iter().zip(batches).flat_map(|(header, batch)| [header.as_slice(), batch.as_slice()]);
     Ok(match compression {
         Compression::Zlib { level } => compression::zlib(parts, level),
         Compression::Brotli { quality } => compression::brotli(parts, quality, vec![BROTLI]),
     })
+}
+
+/// A channel of one span batch. Brotli leaves its random columns alone: they are a quarter of the bytes and most of what is
+/// left after compression, and trying to compress them is time lost.
+pub(super) fn compress_span(span: &EncodedSpan, compression: Compression) -> Result<Vec<u8>, AdapterError> {
+    let quality = match compression {
+        Compression::Brotli { quality } if quality >= compression::PIECES_QUALITY_MIN => quality,
+        _ => return compress(std::slice::from_ref(&span.bytes), compression),
+    };
+    let header = string_header(&span.bytes);
+    check_size(header.len() + span.bytes.len())?;
+    let (head, rest) = span.bytes.split_at(span.random.start);
+    let (random, tail) = rest.split_at(span.random.len());
+    let head = [&header, head].concat();
+    let pieces = [Piece::Packed(&head), Piece::Stored(random), Piece::Packed(tail)];
+    Ok(compression::brotli_pieces(&pieces, quality, vec![BROTLI]))
+}
+
+fn check_size(size: usize) -> Result<(), AdapterError> {
+    let (limit, found) = (CHANNEL_BYTES_MAX as u64, size as u64);
+    if size <= CHANNEL_BYTES_MAX {
+        Ok(())
+    } else {
+        Err(AdapterError::Limit { what: "bytes of a channel", limit, found })
+    }
 }
 
 /// A batch has at least its type byte and a list, so it is never RLP's single byte without a header.

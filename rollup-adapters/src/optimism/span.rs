@@ -13,6 +13,8 @@
 //! whole bytes as hold all bits. Reading is strict: shortest numbers, no stray bits, canonical transactions; so whatever
 //! is read is written back to the same bytes.
 
+use std::ops::Range;
+
 use alloy_rlp::{Encodable, Header};
 
 use crate::{
@@ -54,9 +56,22 @@ pub struct SpanBlock {
     pub transactions: Vec<Vec<u8>>,
 }
 
+/// A span batch's bytes.
+pub(super) struct EncodedSpan {
+    /// With the type byte.
+    pub(super) bytes: Vec<u8>,
+    /// The parities and signatures: to a compressor, noise.
+    pub(super) random: Range<usize>,
+}
+
 impl SpanBatch {
     /// The batch with its type byte. Every transaction must have passed [`super::check`] for this chain.
     pub fn encode(&self, chain: u64) -> Result<Vec<u8>, AdapterError> {
+        self.encode_columns(chain).map(|encoded| encoded.bytes)
+    }
+
+    /// The batch with its type byte, and which part of it is not worth compressing.
+    pub(super) fn encode_columns(&self, chain: u64) -> Result<EncodedSpan, AdapterError> {
         let mut columns = Writer::default();
         let mut counts = Vec::with_capacity(self.blocks.len());
         for (index, block) in self.blocks.iter().enumerate() {
@@ -83,8 +98,8 @@ impl SpanBatch {
         self.blocks.iter().for_each(|block| origins.push(block.origin_changed));
         origins.write(&mut out);
         out.extend_from_slice(&counts);
-        columns.write(&mut out);
-        Ok(out)
+        let random = columns.write(&mut out);
+        Ok(EncodedSpan { bytes: out, random })
     }
 
     /// Reads what follows the type byte. `chain` is the chain id that the transactions get back.
@@ -268,13 +283,18 @@ impl Writer {
         bits + self.signatures.len() + self.tos.len() + self.datas.len() + self.nonces.len() + self.gases.len()
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    /// Writes the columns and says where the random ones are.
+    fn write(&self, out: &mut Vec<u8>) -> Range<usize> {
         self.creations.write(out);
+        let start = out.len();
         self.parities.write(out);
-        for column in [&self.signatures, &self.tos, &self.datas, &self.nonces, &self.gases] {
+        out.extend_from_slice(&self.signatures);
+        let end = out.len();
+        for column in [&self.tos, &self.datas, &self.nonces, &self.gases] {
             out.extend_from_slice(column);
         }
         self.protections.write(out);
+        start..end
     }
 }
 
