@@ -8,7 +8,7 @@ use lockstep_protocol::{header::L1Origin, ids::Hash32};
 use super::{
     Bank, Frame, OptimismConfig, SingularBatch, blob, block, channel, frame,
     singular::SINGULAR,
-    span::{SPAN, SpanBatch, SpanBlock},
+    span::{self, EncodedSpan, SPAN, SpanBatch, SpanPrefix},
 };
 use crate::{AdapterError, Batch, BatchTarget, ChainTip, DecodeError, ExecutedBlock, L1View, NativeBlock, transaction};
 
@@ -40,9 +40,9 @@ pub(super) fn encode(
     let mut tip = at.clone();
     for executed in blocks {
         follows(config, &tip, &executed.block)?;
-        for bytes in &executed.block.transactions {
-            transaction::check(bytes, config.chain_id)
-                .map_err(|_| broken(&tip, "a transaction that derivation would reject"))?;
+        // A span batch takes transactions apart, and finds by itself those that it cannot hold.
+        if config.format == BatchFormat::Singular {
+            fit(config, &tip, &executed.block)?;
         }
         tip = tip.after(executed);
     }
@@ -137,10 +137,7 @@ fn encode_channel(config: &OptimismConfig, blocks: &[ExecutedBlock], at: &ChainT
                 batches.map(|(executed, parent)| singular(&executed.block, parent).encode()).collect();
             channel::compress(&batches, config.compression)
         }
-        BatchFormat::Span => {
-            let span = span(config, blocks, at)?.encode_columns(config.chain_id)?;
-            channel::compress_span(&span, config.compression)
-        }
+        BatchFormat::Span => channel::compress_span(&span(config, blocks, at)?, config.compression),
     }
 }
 
@@ -156,6 +153,14 @@ fn singular(block: &NativeBlock, parent: Hash32) -> SingularBatch {
 
 fn broken(tip: &ChainTip, rule: &'static str) -> AdapterError {
     AdapterError::Block { number: tip.number.saturating_add(1), rule }
+}
+
+fn fit(config: &OptimismConfig, at: &ChainTip, block: &NativeBlock) -> Result<(), AdapterError> {
+    let unfit = |bytes: &Vec<u8>| transaction::check(bytes, config.chain_id).is_err();
+    if block.transactions.iter().any(unfit) {
+        return Err(broken(at, "a transaction that derivation would reject"));
+    }
+    Ok(())
 }
 
 /// The rules that a block must keep towards its parent, whatever the batch looks like.
@@ -176,8 +181,10 @@ fn follows(config: &OptimismConfig, at: &ChainTip, block: &NativeBlock) -> Resul
     rule(block.delayed.is_none(), "there is no delayed inbox")
 }
 
-fn span(config: &OptimismConfig, blocks: &[ExecutedBlock], at: &ChainTip) -> Result<SpanBatch, AdapterError> {
-    let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else { return Ok(SpanBatch::default()) };
+fn span(config: &OptimismConfig, blocks: &[ExecutedBlock], at: &ChainTip) -> Result<EncodedSpan, AdapterError> {
+    let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else {
+        return Err(broken(at, "a span has at least one block"));
+    };
     let relative_timestamp = first
         .block
         .timestamp
@@ -188,15 +195,15 @@ fn span(config: &OptimismConfig, blocks: &[ExecutedBlock], at: &ChainTip) -> Res
         let block = &executed.block;
         let origin_changed = block.l1.number != parent.number;
         parent = &block.l1;
-        SpanBlock { origin_changed, transactions: block.transactions.clone() }
+        (origin_changed, block.transactions.as_slice())
     });
-    Ok(SpanBatch {
+    let prefix = SpanPrefix {
         relative_timestamp,
         l1_origin_number: last.block.l1.number,
         parent_check: head(&at.hash),
         l1_origin_check: head(&last.block.l1.hash),
-        blocks: blocks.collect(),
-    })
+    };
+    span::encode_blocks(&prefix, blocks, config.chain_id)
 }
 
 fn head(hash: &Hash32) -> [u8; 20] {
@@ -303,10 +310,7 @@ impl Derived<'_> {
         if late && block.l1 == self.tip.l1 && next.is_some_and(|next| block.timestamp >= next.timestamp) {
             return Err(broken(&self.tip, "it had to move to the next L1 origin"));
         }
-        for bytes in &block.transactions {
-            transaction::check(bytes, self.config.chain_id)
-                .map_err(|_| broken(&self.tip, "a transaction that derivation would reject"))?;
-        }
+        fit(self.config, &self.tip, &block)?;
         let executed = ExecutedBlock { block, ..Default::default() };
         self.tip = self.tip.after(&executed);
         self.parent_known = false;

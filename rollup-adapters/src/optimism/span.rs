@@ -67,39 +67,14 @@ pub(super) struct EncodedSpan {
 impl SpanBatch {
     /// The batch with its type byte. Every transaction must have passed [`super::check`] for this chain.
     pub fn encode(&self, chain: u64) -> Result<Vec<u8>, AdapterError> {
-        self.encode_columns(chain).map(|encoded| encoded.bytes)
-    }
-
-    /// The batch with its type byte, and which part of it is not worth compressing.
-    pub(super) fn encode_columns(&self, chain: u64) -> Result<EncodedSpan, AdapterError> {
-        let mut columns = Writer::default();
-        let mut counts = Vec::with_capacity(self.blocks.len());
-        for (index, block) in self.blocks.iter().enumerate() {
-            put_varint(&mut counts, block.transactions.len() as u64);
-            for bytes in &block.transactions {
-                columns.put(bytes, chain).map_err(|_| AdapterError::Block {
-                    number: index as u64,
-                    rule: "a transaction of this block of the span cannot be in a span batch",
-                })?;
-            }
-        }
-        let elements = self.blocks.len().max(columns.creations.len) as u64;
-        if elements > SPAN_ELEMENTS_MAX {
-            return Err(AdapterError::Limit { what: "elements of a span", limit: SPAN_ELEMENTS_MAX, found: elements });
-        }
-        let mut out = Vec::with_capacity(128 + counts.len() + columns.size());
-        out.push(SPAN);
-        put_varint(&mut out, self.relative_timestamp);
-        put_varint(&mut out, self.l1_origin_number);
-        out.extend_from_slice(&self.parent_check);
-        out.extend_from_slice(&self.l1_origin_check);
-        put_varint(&mut out, self.blocks.len() as u64);
-        let mut origins = Bits::default();
-        self.blocks.iter().for_each(|block| origins.push(block.origin_changed));
-        origins.write(&mut out);
-        out.extend_from_slice(&counts);
-        let random = columns.write(&mut out);
-        Ok(EncodedSpan { bytes: out, random })
+        let blocks = self.blocks.iter().map(|block| (block.origin_changed, block.transactions.as_slice()));
+        let prefix = SpanPrefix {
+            relative_timestamp: self.relative_timestamp,
+            l1_origin_number: self.l1_origin_number,
+            parent_check: self.parent_check,
+            l1_origin_check: self.l1_origin_check,
+        };
+        encode_blocks(&prefix, blocks, chain).map(|encoded| encoded.bytes)
     }
 
     /// Reads what follows the type byte. `chain` is the chain id that the transactions get back.
@@ -136,6 +111,50 @@ impl SpanBatch {
             .collect();
         Ok(Self { relative_timestamp, l1_origin_number, parent_check, l1_origin_check, blocks })
     }
+}
+
+/// What a span batch says before its blocks. Fields as in [`SpanBatch`].
+pub(super) struct SpanPrefix {
+    pub(super) relative_timestamp: u64,
+    pub(super) l1_origin_number: u64,
+    pub(super) parent_check: [u8; 20],
+    pub(super) l1_origin_check: [u8; 20],
+}
+
+/// A span batch of blocks given by whether they change the origin and by their transactions.
+pub(super) fn encode_blocks<'a>(
+    prefix: &SpanPrefix,
+    blocks: impl Iterator<Item = (bool, &'a [Vec<u8>])>,
+    chain: u64,
+) -> Result<EncodedSpan, AdapterError> {
+    let mut columns = Writer::default();
+    let mut counts = Vec::new();
+    let mut origins = Bits::default();
+    for (origin_changed, transactions) in blocks {
+        put_varint(&mut counts, transactions.len() as u64);
+        for bytes in transactions {
+            columns.put(bytes, chain).map_err(|_| AdapterError::Block {
+                number: origins.len as u64,
+                rule: "a transaction of this block of the span cannot be in a span batch",
+            })?;
+        }
+        origins.push(origin_changed);
+    }
+    let elements = origins.len.max(columns.creations.len) as u64;
+    if elements > SPAN_ELEMENTS_MAX {
+        return Err(AdapterError::Limit { what: "elements of a span", limit: SPAN_ELEMENTS_MAX, found: elements });
+    }
+    let mut out = Vec::with_capacity(128 + counts.len() + columns.size());
+    out.push(SPAN);
+    put_varint(&mut out, prefix.relative_timestamp);
+    put_varint(&mut out, prefix.l1_origin_number);
+    out.extend_from_slice(&prefix.parent_check);
+    out.extend_from_slice(&prefix.l1_origin_check);
+    put_varint(&mut out, origins.len as u64);
+    origins.write(&mut out);
+    out.extend_from_slice(&counts);
+    let random = columns.write(&mut out);
+    Ok(EncodedSpan { bytes: out, random })
 }
 
 fn read_transactions(input: &mut Reader<'_>, total: usize, chain: u64) -> Result<Vec<Vec<u8>>, DecodeError> {
