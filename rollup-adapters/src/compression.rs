@@ -44,7 +44,7 @@ pub(crate) fn brotli_pieces(pieces: &[Piece<'_>], quality: u32, mut out: Vec<u8>
     // The window, and an empty block of metadata that fills up the byte: from here on everything is whole bytes.
     let mut start = Bits::default();
     start.put((u64::from(BROTLI_WINDOW_BITS) - 17) << 1 | 1, 4);
-    start.put(0b00_0_11_0, 6);
+    start.put(EMPTY_METADATA, 6);
     start.write(&mut out);
     for piece in pieces {
         match piece {
@@ -80,6 +80,8 @@ pub(crate) fn brotli_pieces(pieces: &[Piece<'_>], quality: u32, mut out: Vec<u8>
 
 /// Bytes of one stored block: the most that six nibbles of length can say.
 const STORED_BLOCK_BYTES: usize = 1 << 24;
+/// Not last (1 bit), metadata (2 bits, all set), reserved (1 bit), no length (2 bits).
+const EMPTY_METADATA: u64 = 0b110;
 /// The block that ends a stream: last, and empty.
 const LAST_EMPTY_BLOCK: u8 = 0b11;
 

@@ -11,11 +11,9 @@
 //! Big-endian. The data of a transaction, or of a blob, is `0x00` and one or more frames (specs, Derivation, "Batch
 //! submission wire format").
 
-use alloy_primitives::keccak256;
-
 use crate::{AdapterError, DecodeError};
 
-/// Identifies a channel. Ours are the first bytes of the keccak256 of the channel's content: two posters that post the same
+/// Identifies a channel. Ours are the first bytes of the blake3 of the channel's content: two posters that post the same
 /// blocks make the same frames.
 pub type ChannelId = [u8; 16];
 
@@ -104,7 +102,7 @@ pub fn split(channel: &[u8], frame_bytes_max: usize) -> Result<Vec<Frame>, Adapt
         return Err(AdapterError::Limit { what: "frames of a channel", limit: frames_max as u64, found: count as u64 });
     }
     let mut id = ChannelId::default();
-    id.copy_from_slice(&keccak256(channel)[..16]);
+    id.copy_from_slice(&blake3::hash(channel).as_bytes()[..16]);
     let frames = channel.chunks(room).zip(0u16..=u16::MAX);
     Ok(frames
         .map(|(data, number)| Frame {
