@@ -37,6 +37,7 @@ use super::{
     backfill::{Answer, Backfill},
     behaviour::{Behaviour, BehaviourEvent, Names},
     lanes::{Ticket, Verdict},
+    names,
     peers::{Blocks, OpenAnswers, Quotas},
     requests::Done,
     service::{Command, Status, Stopped, SubmitError},
@@ -351,13 +352,23 @@ impl Actor {
         }
     }
 
+    /// Calls a peer; first looks up the name in its address, if there is one.
     pub(super) fn dial(&mut self, address: Multiaddr) {
+        match names::name(&address) {
+            Some(_) => {
+                self.work.spawn(async { Done::Resolved(names::resolve(address).await) });
+            }
+            None => self.dial_number(address),
+        }
+    }
+
+    pub(super) fn dial_number(&mut self, address: Multiaddr) {
         let named = address.iter().find_map(|part| match part {
             Protocol::P2p(peer) => Some(peer),
             _ => None,
         });
         let call = match named {
-            Some(peer) if peer == *self.swarm.local_peer_id() => return,
+            Some(peer) if peer == *self.swarm.local_peer_id() || self.swarm.is_connected(&peer) => return,
             Some(peer) => DialOpts::peer_id(peer)
                 .condition(PeerCondition::DisconnectedAndNotDialing)
                 .addresses(vec![address])

@@ -12,8 +12,12 @@ use libp2p::PeerId;
 use lockstep_protocol::ids::{Height, RollupId};
 use rand::{Rng, seq::IndexedRandom};
 
+use super::peers::MAX_OPEN_ANSWERS_PER_PEER;
+
 /// Ranges on their way at once, over all lanes: bounds the bytes of answers that wait to be checked.
 const MAX_ASKED: usize = 8;
+/// Ranges asked of one peer at once. Half of what it answers at once, because it sees the end of an answer later than we do.
+const MAX_ASKED_OF_ONE: usize = MAX_OPEN_ANSWERS_PER_PEER / 2;
 /// How long a known gap may close by itself: gossip that overtook other gossip.
 const GAP_PATIENCE: Duration = Duration::from_millis(200);
 /// Between asking one peer in vain and asking another.
@@ -73,7 +77,11 @@ impl Backfill {
         random: &mut impl Rng,
     ) -> Vec<(PeerId, RollupId, Height)> {
         self.resting.retain(|_, until| *until > now);
-        let mut free = MAX_ASKED.saturating_sub(self.lanes.values().filter(|lane| lane.asked.is_some()).count());
+        let mut busy: HashMap<PeerId, usize> = HashMap::new();
+        for peer in self.lanes.values().filter_map(|lane| lane.asked) {
+            *busy.entry(peer).or_default() += 1;
+        }
+        let mut free = MAX_ASKED.saturating_sub(busy.values().sum());
         let mut lanes: Vec<_> =
             self.lanes.iter_mut().filter(|(_, lane)| lane.asked.is_none() && lane.ask_at <= now).collect();
         // Who has waited longest goes first, or a busy lane would starve the others.
@@ -83,9 +91,11 @@ impl Backfill {
             if free == 0 {
                 break;
             }
-            let able: Vec<_> =
-                peers.iter().copied().filter(|peer| !self.resting.contains_key(&(*peer, *rollup))).collect();
+            let idle = |peer: &PeerId| busy.get(peer).is_none_or(|asked| *asked < MAX_ASKED_OF_ONE);
+            let rested = |peer: &PeerId| !self.resting.contains_key(&(*peer, *rollup));
+            let able: Vec<_> = peers.iter().copied().filter(|peer| idle(peer) && rested(peer)).collect();
             let Some(peer) = able.choose(random).copied() else { continue };
+            *busy.entry(peer).or_default() += 1;
             lane.asked = Some(peer);
             free -= 1;
             due.push((peer, *rollup, lane.next));
@@ -163,13 +173,17 @@ mod tests {
     #[test]
     fn requests_on_their_way_are_bounded_and_no_lane_starves() {
         let now = Instant::now();
-        let (peers, mut random) = (vec![PeerId::random()], StdRng::seed_from_u64(7));
+        let peers: Vec<_> = (0..5).map(|_| PeerId::random()).collect();
+        let mut random = StdRng::seed_from_u64(7);
         let mut backfill = Backfill::new((1..=20).map(RollupId), POLL, now);
         let mut asked = std::collections::BTreeSet::new();
         for step in 0..3 {
             let now = now + Duration::from_millis(step);
             let due = backfill.due(&peers, now, &mut random);
-            assert!(due.len() <= MAX_ASKED);
+            assert_eq!(due.len(), MAX_ASKED);
+            for peer in &peers {
+                assert!(due.iter().filter(|(asked, ..)| asked == peer).count() <= MAX_ASKED_OF_ONE);
+            }
             for (peer, rollup, _) in due {
                 asked.insert(rollup);
                 backfill.answered(rollup, peer, Answer::More, now + Duration::from_millis(1));

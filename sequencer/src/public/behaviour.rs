@@ -155,12 +155,7 @@ pub(super) fn swarm(
     Ok(swarm)
 }
 
-fn behaviour(
-    keypair: &Keypair,
-    names: &Names,
-    roles: &Roles,
-    metrics: &Arc<Metrics>,
-) -> Result<Behaviour, StartError> {
+fn behaviour(keypair: &Keypair, names: &Names, roles: &Roles, metrics: &Arc<Metrics>) -> Result<Behaviour, StartError> {
     let peer = keypair.public().to_peer_id();
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(MAX_PENDING_CONNECTIONS))
@@ -250,12 +245,13 @@ fn gossip(names: &Names, roles: &Roles) -> Result<Gossip, StartError> {
         topics: topics.into_iter().map(|topic| (topic, topic_score.clone())).collect(),
         topic_score_cap: 100.0,
         ip_colocation_factor_threshold: MAX_PEERS_PER_ADDRESS,
-        ip_colocation_factor_whitelist: HashSet::from([IpAddr::from([127, 0, 0, 1]), IpAddr::from([0u16, 0, 0, 0, 0, 0, 0, 1])]),
+        ip_colocation_factor_whitelist: HashSet::from([
+            IpAddr::from([127, 0, 0, 1]),
+            IpAddr::from([0u16, 0, 0, 0, 0, 0, 0, 1]),
+        ]),
         ..Default::default()
     };
-    gossip
-        .with_peer_score(score, gossipsub::PeerScoreThresholds::default())
-        .map_err(StartError::Gossip)?;
+    gossip.with_peer_score(score, gossipsub::PeerScoreThresholds::default()).map_err(StartError::Gossip)?;
     Ok(gossip)
 }
 

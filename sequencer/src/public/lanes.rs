@@ -3,10 +3,7 @@
 //! Holds the verified place of each lane and judges gossip, pages and our own source's items against it. Plain state: it
 //! reads no clock and sends nothing. Items that come out of order wait, few and bounded, until what lies between arrives.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use libp2p::{PeerId, gossipsub::MessageId};
 use lockstep_protocol::{

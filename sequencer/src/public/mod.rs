@@ -33,8 +33,10 @@ mod behaviour;
 mod config;
 mod frames;
 mod lanes;
+mod lent;
 mod metrics;
 pub mod mirror;
+mod names;
 mod peers;
 mod requests;
 mod serve;
@@ -43,6 +45,7 @@ mod verifier;
 mod wire;
 
 pub use config::PublicConfig;
+pub use lent::Lent;
 pub use libp2p::{Multiaddr, PeerId};
 pub use metrics::Metrics;
 pub use service::{Handle, Service, Setup, StartError, Status, Stopped, SubmitError};
@@ -54,7 +57,8 @@ mod tests;
 /// The lanes that somebody holds: a node's index and archive, or a mirror's file.
 pub trait LaneSource: Send + Sync + 'static {
     /// At most `max_items` items with entries, by height, from `from_height`; with the proof of the tip where the page reaches
-    /// it. As `lockstep_getLane` answers.
+    /// it. As `lockstep_getLane` answers. Items and proof are of one moment: an item between them that is left out looks like
+    /// a lie to who verifies them.
     fn page(
         &self,
         rollup: RollupId,
@@ -62,7 +66,7 @@ pub trait LaneSource: Send + Sync + 'static {
         max_items: usize,
     ) -> BoxFuture<'_, Result<LanePage, QueryError>>;
 
-    /// The last item with entries; `None` if the lane has none here.
+    /// The latest item, with entries or without; `None` if nothing is here yet.
     fn latest(&self, rollup: RollupId) -> BoxFuture<'_, Result<Option<LaneItem>, QueryError>>;
 
     /// Items with entries from now on, each lane's by height. Items without entries are passed over.

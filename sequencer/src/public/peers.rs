@@ -21,7 +21,7 @@ const MAX_BLOCKED_PEERS: usize = 4_096;
 /// Requests of one kind that are answered at once. Times the longest answer, this is what slow readers can make us hold.
 const MAX_OPEN_ANSWERS: usize = 32;
 /// The same for one peer, so that one slow reader does not hold them all.
-const MAX_OPEN_ANSWERS_PER_PEER: usize = 4;
+pub(super) const MAX_OPEN_ANSWERS_PER_PEER: usize = 4;
 
 /// A token bucket for each peer.
 #[derive(Default)]

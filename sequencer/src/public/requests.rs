@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Instant};
 
 use libp2p::{
-    PeerId,
+    Multiaddr, PeerId,
     request_response::{self, Message, ResponseChannel},
 };
 use lockstep_protocol::{
@@ -36,6 +36,8 @@ pub(super) enum Done {
     Range(Channel, Vec<u8>),
     /// A bundle was judged.
     Bundle(Channel, Result<BundleId, Refusal>),
+    /// A name was looked up.
+    Resolved(Vec<Multiaddr>),
 }
 
 impl Actor {
@@ -43,7 +45,8 @@ impl Actor {
         match event {
             Event::Message { peer, message: Message::Request { request_id, request, channel }, .. } => {
                 if !self.quotas.take(peer, Instant::now()) {
-                    let error = QueryError::TooMany { max: REQUESTS_PER_SECOND as u64, found: REQUESTS_PER_SECOND as u64 + 1 };
+                    let error =
+                        QueryError::TooMany { max: REQUESTS_PER_SECOND as u64, found: REQUESTS_PER_SECOND as u64 + 1 };
                     return self.refuse_range(channel, &error, "rate_limited");
                 }
                 let request = match RangeRequest::from_wire(&request) {
@@ -83,7 +86,8 @@ impl Actor {
         match event {
             Event::Message { peer, message: Message::Request { request_id, request, channel }, .. } => {
                 if !self.quotas.take(peer, Instant::now()) {
-                    let refusal = Refusal::NotReady { detail: format!("at most {REQUESTS_PER_SECOND} requests a second") };
+                    let refusal =
+                        Refusal::NotReady { detail: format!("at most {REQUESTS_PER_SECOND} requests a second") };
                     self.parts.metrics.count_request("rate_limited");
                     return self.answer_bundle(channel, &Err(refusal));
                 }
@@ -135,6 +139,7 @@ impl Actor {
                 let _ = self.swarm.behaviour_mut().ranges.send_response(channel, bytes);
             }
             Ok(Done::Bundle(channel, verdict)) => self.answer_bundle(channel, &verdict),
+            Ok(Done::Resolved(addresses)) => addresses.into_iter().for_each(|address| self.dial_number(address)),
             Err(error) => tracing::error!(%error, "a request was not answered"),
         }
     }

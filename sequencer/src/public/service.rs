@@ -227,7 +227,12 @@ impl Service {
         let items = source.subscribe();
         let mut known = BTreeMap::new();
         for rollup in &followed {
-            known.insert(*rollup, source.latest(*rollup).await?);
+            let latest = match source.latest(*rollup).await {
+                // Until it is ready, gossip is judged from genesis: what comes waits for what is between.
+                Err(QueryError::NotReady { .. }) => None,
+                latest => latest?,
+            };
+            known.insert(*rollup, latest);
         }
         let names = Names::new(verifier.network());
         let roles = Roles { rollups, takes_bundles: sink.is_some(), max_incoming: config.max_incoming };

@@ -181,7 +181,9 @@ impl Inner {
         // The tip before the items: what is kept in between is then a later page, not a hole in this one.
         let (height, proof) = match self.tips().get(&rollup) {
             Some(tip) => (tip.height, tip.proof.clone()),
-            None => return Err(QueryError::NotReady { detail: format!("this mirror does not follow rollup {rollup}") }),
+            None => {
+                return Err(QueryError::NotReady { detail: format!("this mirror does not follow rollup {rollup}") });
+            }
         };
         if from_height > height {
             return Err(QueryError::AheadOfTip { height: from_height, tip: height });

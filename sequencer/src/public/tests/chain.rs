@@ -68,8 +68,9 @@ impl Chain {
         for (rollup, leaf) in &mut self.leaves {
             let (mut entries, mut transactions) = (Vec::new(), Vec::new());
             if rollups.contains(rollup) {
-                let leg: Vec<_> =
-                    (0..3_u8).map(|n| Transaction([rollup.0.to_le_bytes(), height.0.to_be_bytes(), [n; 8]].concat())).collect();
+                let leg: Vec<_> = (0..3_u8)
+                    .map(|n| Transaction([rollup.0.to_le_bytes(), height.0.to_be_bytes(), [n; 8]].concat()))
+                    .collect();
                 let bundle = BundleId(*blake3::hash(&leg[0].0).as_bytes());
                 entries.push(LaneEntry::Leg { bundle, content: content(&leg) });
                 transactions.push(leg);

@@ -204,14 +204,50 @@ async fn a_peer_that_asks_too_often_is_told_so_and_another_is_served() {
     let (_chain, node, names) = network("often").await;
     let metrics = node.handle().metrics().clone();
     let mut peer = Peer::connect(&node, &names, names.ranges()).await;
-    for _ in 0..40 {
-        let requests = (0..8).map(|_| peer.send(&node, range(A, 1, 1))).collect();
-        peer.answers(requests).await;
+    let mut asked = 0;
+    while metrics.requests("rate_limited") == 0 {
+        assert!(asked < 10_000, "nobody minds");
+        assert!(peer.ask(&node, range(A, 1, 1)).await.is_some());
+        asked += 1;
     }
-    assert!(metrics.requests("rate_limited") > 0, "{} answered", metrics.requests("answered"));
-    assert!(metrics.requests("answered") >= 100);
+    assert!(asked > 100, "{asked} are a burst that any mirror may need");
+    assert_eq!(node.handle().status().borrow().blocked, 0, "it may ask again later");
     let mut other = Peer::connect(&node, &names, names.ranges()).await;
     assert!(other.ask(&node, range(A, 1, 1)).await.is_some());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_does_not_let_its_answers_end_gets_no_more_of_them() {
+    let (_chain, node, names) = network("stuck").await;
+    let metrics = node.handle().metrics().clone();
+    node.source.stall(true);
+    let mut peer = Peer::connect(&node, &names, names.ranges()).await;
+    let requests: Vec<_> = (0..10).map(|_| peer.send(&node, range(A, 1, 1))).collect();
+    let refused = tokio::time::timeout(Duration::from_secs(2), peer.answers(requests)).await;
+    assert!(refused.is_err(), "not all are answered");
+    assert_eq!((metrics.requests("answered"), metrics.requests("busy")), (4, 6));
+    let mut other = Peer::connect(&node, &names, names.ranges()).await;
+    node.source.stall(false);
+    assert!(other.ask(&node, range(A, 1, 1)).await.is_some(), "another peer has a share of its own");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_of_another_network_is_left_alone() {
+    let (_chain, node, _) = network("ours").await;
+    let other = Chain::new("theirs", 10);
+    let folder = tempfile::tempdir().unwrap();
+    let stranger = mirror(other.genesis(), &folder, node.handle().addresses(), |_| {}).await;
+    let (ours, theirs) = (node.handle().status(), stranger.handle().status());
+    for _ in 0..50 {
+        // It calls again every few seconds, and is hung up on each time.
+        assert_eq!(stranger.handle().metrics().ranges("items"), 0);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    eventually("both are alone", || ours.borrow().peers.is_empty() && theirs.borrow().peers.is_empty()).await;
+    assert_eq!(ours.borrow().blocked + theirs.borrow().blocked, 0);
+    stranger.shutdown().await.unwrap();
     node.stop().await;
 }
 

@@ -1,6 +1,6 @@
 //! Who serves a range that does not prove itself is refused with the reason, counted and blocked; an honest peer's is taken.
 
-use lockstep_protocol::{ids::Height, rpc::LanePage};
+use lockstep_protocol::{ids::Height, lane::LaneItem, rpc::LanePage};
 
 use super::{
     chain::{A, B, Chain, forged, with_other_entries},
@@ -134,7 +134,9 @@ async fn a_foreign_networks_items_are_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_empty_item_among_the_items_is_refused() {
     is_refused("page", |_, mut page| {
-        page.items.extend(page.tip.clone());
+        if let Some(first) = page.items.first().cloned() {
+            page.items.insert(1, LaneItem { entries: vec![], transactions: vec![], ..first });
+        }
         page
     })
     .await;

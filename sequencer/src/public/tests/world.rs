@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -38,13 +41,25 @@ pub(super) struct Memory {
     tips: Mutex<BTreeMap<RollupId, LaneItem>>,
     items: broadcast::Sender<Arc<LaneItem>>,
     lie: Mutex<Option<Lie>>,
+    stalled: AtomicBool,
 }
 
 impl Memory {
     pub(super) fn new() -> Arc<Self> {
         let lanes = [A, B].map(|rollup| (rollup, Vec::new())).into();
         let (items, _) = broadcast::channel(64);
-        Arc::new(Self { lanes: Mutex::new(lanes), tips: Mutex::default(), items, lie: Mutex::default() })
+        Arc::new(Self {
+            lanes: Mutex::new(lanes),
+            tips: Mutex::default(),
+            items,
+            lie: Mutex::default(),
+            stalled: AtomicBool::default(),
+        })
+    }
+
+    /// From now on pages are never found, or found again.
+    pub(super) fn stall(&self, stalled: bool) {
+        self.stalled.store(stalled, Ordering::SeqCst);
     }
 
     pub(super) fn set_lie(&self, lie: Option<Lie>) {
@@ -54,7 +69,10 @@ impl Memory {
     /// Takes over a block, as a node does that finalized it.
     pub(super) fn finalized(&self, block: &BTreeMap<RollupId, LaneItem>) {
         for (rollup, item) in block {
-            self.tips.lock().unwrap().insert(*rollup, LaneItem { entries: vec![], transactions: vec![], ..item.clone() });
+            self.tips
+                .lock()
+                .unwrap()
+                .insert(*rollup, LaneItem { entries: vec![], transactions: vec![], ..item.clone() });
             if !item.entries.is_empty() {
                 self.lanes.lock().unwrap().get_mut(rollup).unwrap().push(item.clone());
                 self.publish(item.clone());
@@ -93,7 +111,7 @@ impl LaneSource for Memory {
     fn page(&self, rollup: RollupId, from: Height, max_items: usize) -> BoxFuture<'_, Result<LanePage, QueryError>> {
         let lie = *self.lie.lock().unwrap();
         let page = self.read(rollup, from, max_items).map(|page| lie.map_or(page.clone(), |lie| lie(from, page)));
-        async { page }.boxed()
+        if self.stalled.load(Ordering::SeqCst) { std::future::pending().boxed() } else { async { page }.boxed() }
     }
 
     fn latest(&self, rollup: RollupId) -> BoxFuture<'_, Result<Option<LaneItem>, QueryError>> {
