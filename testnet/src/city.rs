@@ -33,7 +33,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long bundles on the way may take to their outcome once nothing new is sent. Most of them need a few blocks; those that
 /// were lost with a killed validator are sent again after seconds.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long followers may take to the height at which all is over. A quiet lane is asked for after seconds of silence.
+/// How long followers may take to the last height at which something was ordered.
 const REACH_TIMEOUT: Duration = Duration::from_secs(60);
 /// Accounts that send.
 const SENDERS: usize = 16;
@@ -155,14 +155,16 @@ impl City {
             tracing::warn!("bundles are without an outcome after {DRAIN_TIMEOUT:?}");
         }
         let height = self.book.height();
-        if !self.watch.reach(height, REACH_TIMEOUT).await {
-            tracing::warn!("followers have not reached height {height} after {REACH_TIMEOUT:?}");
+        // Past it nothing was ordered, so that from there on all followers stand at the same leaf.
+        let last_ordered = self.book.ledger().last_ordered();
+        if !self.watch.reach(last_ordered, REACH_TIMEOUT).await {
+            tracing::warn!("followers have not reached height {last_ordered} after {REACH_TIMEOUT:?}");
         }
         let credits = self.credits().await.map_err(|error| format!("they cannot be read: {error:#}"));
         let ends = self.watch.ends();
         let finality = self.book.finality().percentiles();
         let mut ledger = self.book.ledger();
-        let promises = promises::judge(&mut ledger, &ends, height, credits);
+        let promises = promises::judge(&mut ledger, &ends, last_ordered, credits);
         Ending { elapsed, height, counts: ledger.counts().clone(), finality, promises }
     }
 

@@ -26,6 +26,7 @@ pub struct Ledger {
     open: HashMap<BundleId, Entry>,
     done: HashSet<BundleId>,
     done_in_order: VecDeque<BundleId>,
+    last_ordered: Height,
     counts: Counts,
     breaches: Breaches,
 }
@@ -73,6 +74,7 @@ impl Ledger {
             open: HashMap::new(),
             done: HashSet::new(),
             done_in_order: VecDeque::new(),
+            last_ordered: Height(0),
             counts: Counts::default(),
             breaches: Breaches::default(),
         }
@@ -119,7 +121,8 @@ impl Ledger {
                 self.breaches.add(format!("bundle {id} has two outcomes: {before:?} and {outcome:?}"));
                 return;
             }
-            (None, BundleState::Ordered { fee, .. }) => {
+            (None, BundleState::Ordered { height, fee }) => {
+                self.last_ordered = self.last_ordered.max(height);
                 self.counts.ordered += 1;
                 self.counts.fees = self.counts.fees.saturating_add(fee);
             }
@@ -161,6 +164,11 @@ impl Ledger {
     /// Bundles whose outcome is not proven yet.
     pub fn pending(&self) -> impl Iterator<Item = &BundleId> {
         self.open.iter().filter(|(_, entry)| entry.outcome.is_none()).map(|(id, _)| id)
+    }
+
+    /// The last height at which a bundle is proven to be ordered.
+    pub fn last_ordered(&self) -> Height {
+        self.last_ordered
     }
 
     /// How many came how far.

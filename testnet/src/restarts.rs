@@ -46,7 +46,7 @@ pub struct Figures {
     pub one_proposes: Percentiles,
     /// From starting all killed validators until a new block is final.
     pub all_first_block: Percentiles,
-    /// From starting all killed validators until all serve.
+    /// From starting all killed validators until all serve that block.
     pub all_ready: Percentiles,
     /// What was promised, and whether it was kept through all of it.
     pub promises: Vec<Promise>,
@@ -99,11 +99,11 @@ pub async fn measure(plan: Plan, times: u16) -> Result<Figures> {
             }
             Ok::<_, anyhow::Error>(start.elapsed())
         };
-        let ready = async {
-            city.network.ready(index, BACK_TIMEOUT).await?;
+        let serves = async {
+            nodes.wait_tip(index, before.header.height).await?;
             Ok(start.elapsed())
         };
-        let (proposes, ready) = tokio::try_join!(proposes, ready)?;
+        let (proposes, ready) = tokio::try_join!(proposes, serves)?;
         one_ready.record(ready);
         one_proposes.record(proposes);
         progress(&format!(
@@ -117,20 +117,16 @@ pub async fn measure(plan: Plan, times: u16) -> Result<Figures> {
         city.network.kill_all()?;
         let start = Instant::now();
         city.network.start_all()?;
-        let first = async {
-            // The killed network may have finalized a little more than was seen: what a restarted one serves first is the past.
-            nodes.wait_new_block(before).await?;
-            Ok::<_, anyhow::Error>(start.elapsed())
-        };
-        let ready = async {
-            city.network.all_ready(BACK_TIMEOUT, |_| {}).await?;
-            Ok(start.elapsed())
-        };
-        let (first, ready) = tokio::try_join!(first, ready)?;
+        let first = nodes.wait_new_block(before).await?;
+        let first_after = start.elapsed();
+        for node in 0..VALIDATORS {
+            nodes.wait_tip(node, Height(first.0.saturating_sub(1))).await?;
+        }
+        let (first, ready) = (first_after, start.elapsed());
         all_first_block.record(first);
         all_ready.record(ready);
         progress(&format!(
-            "{} of {times}: all killed; first new block after {first:.2?}, all serve after {ready:.2?}",
+            "{} of {times}: all killed; first new block after {first:.2?}, all have it after {ready:.2?}",
             turn + 1
         ));
     }
@@ -160,7 +156,7 @@ impl Tell for Figures {
             row("one killed: serves at the network's height", &self.one_ready),
             row("one killed: a block that it proposed is final", &self.one_proposes),
             row("all killed: a new block is final", &self.all_first_block),
-            row("all killed: all serve", &self.all_ready),
+            row("all killed: all serve that block", &self.all_ready),
             "Promises:".to_owned(),
         ];
         lines.extend(self.promises.iter().map(|promise| format!("  {promise}")));
@@ -217,8 +213,8 @@ impl Nodes {
         bail!("validator {node} has no block at height {height} after {BACK_TIMEOUT:?}")
     }
 
-    /// Waits for a block above `before` that was proposed after now.
-    async fn wait_new_block(&self, before: Height) -> Result<()> {
+    /// Waits for a block above `before` that was proposed after now: what a restarted network serves first is the past.
+    async fn wait_new_block(&self, before: Height) -> Result<Height> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let deadline = Instant::now() + BACK_TIMEOUT;
         while Instant::now() < deadline {
@@ -227,7 +223,7 @@ impl Nodes {
                     && tip.header.height > before
                     && u128::from(tip.header.timestamp_ms) > now.as_millis()
                 {
-                    return Ok(());
+                    return Ok(tip.header.height);
                 }
             }
             tokio::time::sleep(LOOK_AGAIN).await;
