@@ -189,7 +189,7 @@ impl Judge {
 
     fn page(&mut self, rollup: RollupId, from: Height, max_items: u16, bytes: &[u8], out: &mut Outcome) -> Worth {
         let (items, tip) = match RangeAnswer::from_wire(bytes) {
-            Ok(RangeAnswer::Page { items, tip, .. }) => (items, tip),
+            Ok(RangeAnswer::Page { items, tip, .. }) => (items, tip.map(|tip| *tip)),
             Ok(RangeAnswer::Refused(text)) => {
                 return match wire::refusal(&text) {
                     Ok(error) => Worth::Refused(error),

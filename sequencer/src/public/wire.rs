@@ -40,7 +40,7 @@ pub enum RangeAnswer {
         /// Items with entries, by height.
         items: Vec<LaneItem>,
         /// If the page reaches the tip: an item without entries, the proof that nothing came after.
-        tip: Option<LaneItem>,
+        tip: Option<Box<LaneItem>>,
         /// Ask for this height next.
         next_height: Height,
     },
@@ -146,7 +146,7 @@ impl RangeAnswer {
             }
             kept.push(item);
         }
-        let tip = tip.filter(|tip| bytes + length(tip) <= MAX_RANGE_BYTES);
+        let tip = tip.filter(|tip| bytes + length(tip) <= MAX_RANGE_BYTES).map(Box::new);
         Self::Page { items: kept, tip, next_height }
     }
 

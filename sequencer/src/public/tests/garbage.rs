@@ -144,7 +144,7 @@ async fn garbage_on_the_port_is_hung_up_on_and_others_are_served() {
         _ => None,
     });
     let seed = rand::random();
-    println!("seed {seed}");
+    eprintln!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
     for _ in 0..20 {
         let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", port.unwrap())).await.unwrap();
@@ -171,7 +171,7 @@ async fn garbage_and_excess_in_requests_for_ranges_are_refused() {
     let metrics = node.handle().metrics().clone();
     let mut peer = Peer::connect(&node, &names, names.ranges()).await;
     let seed = rand::random();
-    println!("seed {seed}");
+    eprintln!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
     for length in [0, 1, 18, 19] {
         let mut garbage = vec![0; length];
