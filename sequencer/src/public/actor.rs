@@ -11,15 +11,11 @@ use std::{
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId,
+    PeerId,
     gossipsub::{self, MessageAcceptance, TopicHash},
     identify, kad,
-    multiaddr::Protocol,
     request_response::OutboundRequestId,
-    swarm::{
-        Swarm, SwarmEvent,
-        dial_opts::{DialOpts, PeerCondition},
-    },
+    swarm::{Swarm, SwarmEvent},
 };
 use lockstep_protocol::{
     ids::{BundleId, Height, RollupId},
@@ -37,7 +33,6 @@ use super::{
     backfill::{Answer, Backfill},
     behaviour::{Behaviour, BehaviourEvent, Names},
     lanes::{Ticket, Verdict},
-    names,
     peers::{Blocks, OpenAnswers, Quotas},
     requests::Done,
     service::{Command, Status, Stopped, SubmitError},
@@ -350,35 +345,6 @@ impl Actor {
         if (1..ENOUGH_PEERS).contains(&connected) {
             self.swarm.behaviour_mut().discovery.get_closest_peers(PeerId::random());
         }
-    }
-
-    /// Calls a peer; first looks up the name in its address, if there is one.
-    pub(super) fn dial(&mut self, address: Multiaddr) {
-        match names::name(&address) {
-            Some(_) => {
-                self.work.spawn(async { Done::Resolved(names::resolve(address).await) });
-            }
-            None => self.dial_number(address),
-        }
-    }
-
-    pub(super) fn dial_number(&mut self, address: Multiaddr) {
-        let named = address.iter().find_map(|part| match part {
-            Protocol::P2p(peer) => Some(peer),
-            _ => None,
-        });
-        let call = match named {
-            Some(peer) if peer == *self.swarm.local_peer_id() || self.swarm.is_connected(&peer) => return,
-            Some(peer) => DialOpts::peer_id(peer)
-                .condition(PeerCondition::DisconnectedAndNotDialing)
-                .addresses(vec![address])
-                .build(),
-            // Nobody knows who will answer, so it is called only where nobody else is there.
-            None if self.swarm.connected_peers().next().is_some() => return,
-            None => DialOpts::unknown_peer_id().address(address).build(),
-        };
-        // The outcome comes as an event; what is refused here is connected or being called already.
-        let _ = self.swarm.dial(call);
     }
 
     fn ask_what_is_due(&mut self) {

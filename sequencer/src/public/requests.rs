@@ -1,12 +1,14 @@
 //! What is done with requests and answers, ours and others'?
 //!
-//! The part of the actor that speaks the two request-response protocols.
+//! The part of the actor that calls peers and speaks the two request-response protocols.
 
 use std::{sync::Arc, time::Instant};
 
 use libp2p::{
     Multiaddr, PeerId,
+    multiaddr::Protocol,
     request_response::{self, Message, ResponseChannel},
+    swarm::dial_opts::{DialOpts, PeerCondition},
 };
 use lockstep_protocol::{
     bundle::SignedBundle,
@@ -20,6 +22,7 @@ use tokio::{sync::oneshot, task::JoinError};
 use super::{
     actor::Actor,
     backfill::Answer,
+    names,
     peers::REQUESTS_PER_SECOND,
     serve,
     service::{Command, SubmitError},
@@ -149,6 +152,35 @@ impl Actor {
             Command::Dial(address) => self.dial(address),
             Command::Submit(bundle, reply) => self.submit(&bundle, reply),
         }
+    }
+
+    /// Calls a peer; first looks up the name in its address, if there is one.
+    pub(super) fn dial(&mut self, address: Multiaddr) {
+        match names::name(&address) {
+            Some(_) => {
+                self.work.spawn(async { Done::Resolved(names::resolve(address).await) });
+            }
+            None => self.dial_number(address),
+        }
+    }
+
+    fn dial_number(&mut self, address: Multiaddr) {
+        let named = address.iter().find_map(|part| match part {
+            Protocol::P2p(peer) => Some(peer),
+            _ => None,
+        });
+        let call = match named {
+            Some(peer) if peer == *self.swarm.local_peer_id() || self.swarm.is_connected(&peer) => return,
+            Some(peer) => DialOpts::peer_id(peer)
+                .condition(PeerCondition::DisconnectedAndNotDialing)
+                .addresses(vec![address])
+                .build(),
+            // Nobody knows who will answer, so it is called only where nobody else is there.
+            None if self.swarm.connected_peers().next().is_some() => return,
+            None => DialOpts::unknown_peer_id().address(address).build(),
+        };
+        // The outcome comes as an event; what is refused here is connected or being called already.
+        let _ = self.swarm.dial(call);
     }
 
     pub(super) fn ask(&mut self, peer: PeerId, rollup: RollupId, from_height: Height) {
