@@ -46,8 +46,9 @@ pub(crate) struct Feed {
     client: Client,
     rollup: RollupId,
     source: Source,
-    /// Up to here a range was fetched while the subscription ran: what the subscription still has of it is no replay.
-    overlap: Height,
+    /// Up to here the subscription has told. What it tells after that may have been fetched as a range meanwhile; what it tells
+    /// again is a replay.
+    told: Height,
     last_news: Instant,
     /// No range is asked for before this, where a subscription does not set the pace.
     next_poll: Instant,
@@ -66,7 +67,7 @@ impl Feed {
             client,
             rollup,
             source: Source::Ranges { until: now },
-            overlap: Height(0),
+            told: Height(0),
             last_news: now,
             next_poll: now,
             faults: Faults::default(),
@@ -104,7 +105,7 @@ impl Feed {
             match connect(node, self.rollup, track.height().next(), client.inner.config.call_timeout).await {
                 Ok((connection, items)) => {
                     self.source = Source::Subscription { node: index, items, _connection: connection };
-                    self.overlap = Height(0);
+                    self.told = track.height();
                     return;
                 }
                 Err(fault) => self.note(index, fault),
@@ -123,7 +124,6 @@ impl Feed {
                 // Quiet, or withheld? Whoever else has something will tell.
                 let height = track.height();
                 self.fetch(track).await?;
-                self.overlap = track.height();
                 if track.has_items() {
                     self.drop_source(node, Fault::Nothing { height });
                 }
@@ -132,10 +132,10 @@ impl Feed {
             Ok(None) => Err(Fault::Unreachable { detail: "the subscription ended".into() }),
             Ok(Some(Err(error))) => Err(Fault::Malformed { detail: error.to_string() }),
             Ok(Some(Ok(message))) => open(message).and_then(|item| {
-                if item.header.height <= self.overlap {
-                    return Ok(());
-                }
-                track.accept(item)
+                let height = item.header.height;
+                let fetched = height > self.told && height <= track.height();
+                self.told = self.told.max(height);
+                if fetched { Ok(()) } else { track.accept(item) }
             }),
         };
         match result {
@@ -208,6 +208,10 @@ impl Feed {
         let mut from = track.height().next();
         for _ in 0..MAX_EMPTY_PAGES {
             let page = match rpc::get_lane(node, self.rollup, from, timeout).await {
+                // Whoever led past a stretch of the lane owes the proof that nothing was in it.
+                Err(Fault::Query(QueryError::AheadOfTip { tip, .. })) if from > track.height().next() => {
+                    return Err(Fault::Malformed { detail: format!("led past its tip {tip} without proving it") });
+                }
                 Err(Fault::Query(QueryError::AheadOfTip { .. })) => return Ok(News::Tip),
                 page => page?,
             };

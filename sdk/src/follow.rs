@@ -56,7 +56,7 @@ pub struct Cursor {
     /// Whose lane.
     pub rollup: RollupId,
     /// The last item, without its entries and transactions; none before the first.
-    pub item: Option<LaneItem>,
+    pub item: Option<Box<LaneItem>>,
     /// Items below this height are verified, but not given out.
     pub from: Height,
 }
@@ -122,9 +122,9 @@ pub(crate) struct Track {
     network: NetworkId,
     from: Height,
     /// Verified and not given out yet, each with the place after it. Bounded by a page: nothing is fetched before it is empty.
-    ready: VecDeque<(Option<Update>, LaneItem)>,
+    ready: VecDeque<(Option<Update>, Box<LaneItem>)>,
     /// Place after the last update that was given out.
-    place: Option<LaneItem>,
+    place: Option<Box<LaneItem>>,
     /// Set as long as the lane is proven to have items that were not given.
     pub(crate) missing: Option<Missing>,
 }
@@ -140,7 +140,7 @@ impl Client {
         };
         let mut cursor = cursor.unwrap_or(Cursor { network, rollup, item: None, from: Height(0) });
         if let Some(height) = height {
-            cursor.item = crate::feed::anchor(self, rollup, height).await?;
+            cursor.item = crate::feed::anchor(self, rollup, height).await?.map(Box::new);
             cursor.from = height;
         }
         let track = Track::new(self, rollup, cursor)?;
@@ -229,7 +229,7 @@ impl Track {
         if self.missing.is_some_and(|missing| self.verified.leaf().sequence >= missing.to) {
             self.missing = None;
         }
-        let place = LaneItem { entries: Vec::new(), transactions: Vec::new(), ..item.clone() };
+        let place = Box::new(without_content(&item));
         let update = match item.entries.is_empty() {
             true => Some(Update::Nothing { up_to: item.header.height }),
             false if item.header.height < self.from => None,
@@ -243,5 +243,17 @@ impl Track {
         let (update, place) = self.ready.pop_front()?;
         self.place = Some(place);
         Some(update)
+    }
+}
+
+/// What proves a place in a lane: the item's header, certificate and leaf.
+fn without_content(item: &LaneItem) -> LaneItem {
+    LaneItem {
+        header: item.header.clone(),
+        finality: item.finality.clone(),
+        leaf: item.leaf,
+        path: item.path.clone(),
+        entries: Vec::new(),
+        transactions: Vec::new(),
     }
 }

@@ -35,6 +35,7 @@ use tokio::sync::watch;
 use crate::world::{ROLLUPS, World};
 
 type Change<T> = Box<dyn Fn(T) -> T + Send + Sync>;
+type Take = Box<dyn Fn(&SignedBundle, u64) -> Result<(), Refusal> + Send + Sync>;
 
 /// What a node makes of the truth.
 pub(crate) struct Script {
@@ -46,7 +47,7 @@ pub(crate) struct Script {
     /// An item that is pushed to subscribers; `None` leaves it out.
     pub(crate) push: Box<dyn Fn(LaneItem) -> Vec<LaneItem> + Send + Sync>,
     /// Whether a bundle is taken. With the number of the attempt at this node, from 1.
-    pub(crate) send: Box<dyn Fn(&SignedBundle, u64) -> Result<(), Refusal> + Send + Sync>,
+    pub(crate) send: Take,
     /// Serves no subscriptions.
     pub(crate) no_push: bool,
     /// Nothing below is served.
