@@ -107,8 +107,7 @@ mod tests {
 
     #[test]
     fn a_whole_window_of_open_bundles_is_covered_and_all_credits_fit() {
-        use lockstep_protocol::limits::NONCE_WINDOW;
-        assert!(MAX_FEE * NONCE_WINDOW <= CREDITS);
+        const { assert!(MAX_FEE * lockstep_protocol::limits::NONCE_WINDOW <= CREDITS) };
         let all = balances(&fast(4_096));
         assert!(all.iter().try_fold(0_u64, |sum, balance| sum.checked_add(balance.credits)).is_some());
         let mut accounts: Vec<_> = all.iter().map(|balance| balance.account).collect();

@@ -7,14 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
-use jsonrpsee_core::{client::ClientT, rpc_params};
-use jsonrpsee_http_client::{HttpClient, HttpClientBuilder};
-use lockstep_protocol::{
-    ids::Height,
-    rpc::{StateProof, StateQuery},
-    state::{Stored, TreasuryRecord},
-};
+use anyhow::{Context, Result};
+use lockstep_protocol::ids::Height;
 use lockstep_sdk::{Client, client::Config, trust::Trust};
 
 use crate::{
@@ -22,6 +16,7 @@ use crate::{
     latency::Percentiles,
     ledger::Counts,
     network::{Network, Plan, ROLLUPS},
+    nodes::Nodes,
     promises::{self, Credits, Promise},
     table,
     traffic::{Book, Traffic},
@@ -91,11 +86,9 @@ impl City {
     }
 
     /// Begins to send `rate` bundles a second over all nodes.
-    pub fn begin_traffic(&mut self, rate: f64) -> Result<()> {
+    pub fn begin_traffic(&mut self, rate: f64) {
         self.began = Instant::now();
-        let traffic = Traffic::start(self.book.clone(), self.clients.clone(), self.senders.clone(), rate);
-        self.traffic = Some(traffic.context("starting the traffic")?);
-        Ok(())
+        self.traffic = Some(Traffic::start(self.book.clone(), self.clients.clone(), self.senders.clone(), rate));
     }
 
     /// A client that prefers the node at each place.
@@ -178,7 +171,7 @@ impl City {
             let sum = credits.accounts.checked_add(record.balance);
             credits.accounts = sum.context("all balances together exceed 64 bits")?;
         }
-        credits.treasury = treasury(client.trust(), &self.network.urls()[0]).await?;
+        credits.treasury = Nodes::new(&self.network)?.treasury(0).await?;
         Ok(credits)
     }
 }
@@ -205,15 +198,4 @@ fn clients(network: &Network) -> Result<Vec<Client>> {
             Ok(Client::new(trust, Config { nodes, ..Config::default() })?)
         })
         .collect()
-}
-
-/// What the network has taken in fees, proven.
-async fn treasury(trust: &Trust, url: &str) -> Result<u64> {
-    let node: HttpClient = HttpClientBuilder::new().build(url)?;
-    let query = StateQuery::Treasury;
-    let answer: StateProof = node.request("lockstep_getState", rpc_params![query]).await?;
-    let Some(record) = trust.check_state(query, &answer)? else { return Ok(0) };
-    let TreasuryRecord { credits } = TreasuryRecord::from_record(&record)?;
-    ensure!(answer.header.height > Height(0), "a state without blocks");
-    Ok(credits)
 }

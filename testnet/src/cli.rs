@@ -154,7 +154,7 @@ fn parse_time(text: &str) -> Result<Duration, String> {
 fn parse_rate(text: &str) -> Result<f64, String> {
     const RATE_MAX: f64 = 1_000_000.0;
     let rate: f64 = text.parse().map_err(|_| format!("{text} is not a number"))?;
-    if rate >= 0.1 && rate <= RATE_MAX { Ok(rate) } else { Err(format!("a rate is 0.1 to {RATE_MAX} a second")) }
+    if (0.1..=RATE_MAX).contains(&rate) { Ok(rate) } else { Err(format!("a rate is 0.1 to {RATE_MAX} a second")) }
 }
 
 #[cfg(test)]

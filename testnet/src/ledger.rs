@@ -122,6 +122,8 @@ impl Ledger {
                 return;
             }
             (None, BundleState::Ordered { height, fee }) => {
+                // Somebody took it, even if the answer was lost.
+                self.counts.accepted += u64::from(!std::mem::replace(&mut entry.accepted, true));
                 self.last_ordered = self.last_ordered.max(height);
                 self.counts.ordered += 1;
                 self.counts.fees = self.counts.fees.saturating_add(fee);

@@ -11,6 +11,7 @@ pub mod latency;
 pub mod ledger;
 pub mod load;
 pub mod network;
+pub mod nodes;
 pub mod ports;
 pub mod probe;
 pub mod process;

@@ -3,12 +3,10 @@
 //! `kill -9` of one validator and of all, again and again, under traffic, on one and the same set of folders. At the end every
 //! promise is checked, as after any run.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use jsonrpsee_core::{client::ClientT, rpc_params};
-use jsonrpsee_http_client::{HttpClient, HttpClientBuilder};
-use lockstep_protocol::{ids::Height, rpc::FinalHeader};
+use lockstep_protocol::ids::Height;
 use lockstep_sequencer::config::Pace;
 use serde::Serialize;
 
@@ -19,20 +17,15 @@ use crate::{
     latency::{Latency, Percentiles},
     load::report::{Tell, Told, progress, tell},
     network::Plan,
+    nodes::{BACK_TIMEOUT, LOOK_AGAIN, Nodes},
     promises::{Promise, all_kept},
     run::{VALIDATORS, interrupted},
 };
 
 /// Bundles a second meanwhile: enough that blocks are made at once, little enough that they do not compete with a start.
 const RATE: f64 = 20.0;
-/// How long a network may take to come back before the measurement gives it up.
-const BACK_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the network works between two kills.
 const BETWEEN: Duration = Duration::from_secs(2);
-/// How often it is looked whether a block was made: the resolution of what is measured.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// A node that does not answer within this is asked again.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What was measured.
 #[derive(Debug, Serialize)]
@@ -79,8 +72,8 @@ pub async fn restarts(args: RestartsArgs) -> Result<bool> {
 /// Kills one validator after the other `times` times, and all of them `times` times.
 pub async fn measure(plan: Plan, times: u16) -> Result<Figures> {
     let mut city = City::start(plan, &[0, 2], |_| {}).await?;
-    city.begin_traffic(RATE)?;
-    let nodes = Nodes::new(&city)?;
+    city.begin_traffic(RATE);
+    let nodes = Nodes::new(&city.network)?;
     let (mut one_ready, mut one_proposes) = (Latency::default(), Latency::default());
     let (mut all_ready, mut all_first_block) = (Latency::default(), Latency::default());
     for turn in 0..usize::from(times) {
@@ -92,12 +85,17 @@ pub async fn measure(plan: Plan, times: u16) -> Result<Figures> {
         let start = Instant::now();
         city.network.start(index)?;
         let name = city.network.validators()[index].name;
+        let started_ms = now_ms();
         let proposes = async {
             let mut height = before.header.height.next();
-            while nodes.wait_header(other, height).await?.header.leader != name {
+            loop {
+                // What it proposed before it was killed may become final afterwards.
+                let header = nodes.wait_header(other, height).await?.header;
+                if header.leader == name && header.timestamp_ms > started_ms {
+                    return Ok::<_, anyhow::Error>(start.elapsed());
+                }
                 height = height.next();
             }
-            Ok::<_, anyhow::Error>(start.elapsed())
         };
         let serves = async {
             nodes.wait_tip(index, before.header.height).await?;
@@ -117,7 +115,7 @@ pub async fn measure(plan: Plan, times: u16) -> Result<Figures> {
         city.network.kill_all()?;
         let start = Instant::now();
         city.network.start_all()?;
-        let first = nodes.wait_new_block(before).await?;
+        let first = wait_new_block(&nodes, before).await?;
         let first_after = start.elapsed();
         for node in 0..VALIDATORS {
             nodes.wait_tip(node, Height(first.0.saturating_sub(1))).await?;
@@ -168,66 +166,25 @@ impl Tell for Figures {
     }
 }
 
-/// The nodes, each asked on its own: who is down is no reason to ask another.
-struct Nodes {
-    nodes: Vec<HttpClient>,
-    trust: lockstep_sdk::trust::Trust,
+/// Waits for a block above `before` that was proposed after now: what a restarted network serves first is the past.
+async fn wait_new_block(nodes: &Nodes, before: Height) -> Result<Height> {
+    let started_ms = now_ms();
+    let deadline = Instant::now() + BACK_TIMEOUT;
+    while Instant::now() < deadline {
+        for node in 0..VALIDATORS {
+            if let Some(tip) = nodes.header(node, None).await?
+                && tip.header.height > before
+                && tip.header.timestamp_ms > started_ms
+            {
+                return Ok(tip.header.height);
+            }
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    bail!("no new block above {before} after {BACK_TIMEOUT:?}")
 }
 
-impl Nodes {
-    fn new(city: &City) -> Result<Self> {
-        let node = |url: &String| HttpClientBuilder::new().request_timeout(ANSWER_TIMEOUT).build(url);
-        let nodes = city.network.urls().iter().map(node).collect::<Result<_, _>>()?;
-        Ok(Self { nodes, trust: city.clients()[0].trust().clone() })
-    }
-
-    /// What a node says, proven; `None` if it does not answer, or has no such header.
-    async fn header(&self, node: usize, height: Option<Height>) -> Result<Option<FinalHeader>> {
-        let answer: Result<FinalHeader, _> = self.nodes[node].request("lockstep_getHeader", rpc_params![height]).await;
-        let Ok(answer) = answer else { return Ok(None) };
-        self.trust.check_header(&answer, height)?;
-        Ok(Some(answer))
-    }
-
-    /// The tip of a node once it is above `height`.
-    async fn wait_tip(&self, node: usize, above: Height) -> Result<FinalHeader> {
-        let deadline = Instant::now() + BACK_TIMEOUT;
-        while Instant::now() < deadline {
-            if let Some(tip) = self.header(node, None).await?.filter(|tip| tip.header.height > above) {
-                return Ok(tip);
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-        bail!("validator {node} has no final block above {above} after {BACK_TIMEOUT:?}")
-    }
-
-    /// A node's header at `height`, once there is one.
-    async fn wait_header(&self, node: usize, height: Height) -> Result<FinalHeader> {
-        let deadline = Instant::now() + BACK_TIMEOUT;
-        while Instant::now() < deadline {
-            if let Some(header) = self.header(node, Some(height)).await? {
-                return Ok(header);
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-        bail!("validator {node} has no block at height {height} after {BACK_TIMEOUT:?}")
-    }
-
-    /// Waits for a block above `before` that was proposed after now: what a restarted network serves first is the past.
-    async fn wait_new_block(&self, before: Height) -> Result<Height> {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let deadline = Instant::now() + BACK_TIMEOUT;
-        while Instant::now() < deadline {
-            for node in 0..self.nodes.len() {
-                if let Some(tip) = self.header(node, None).await?
-                    && tip.header.height > before
-                    && u128::from(tip.header.timestamp_ms) > now.as_millis()
-                {
-                    return Ok(tip.header.height);
-                }
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-        bail!("no new block above {before} after {BACK_TIMEOUT:?}")
-    }
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

@@ -69,7 +69,7 @@ async fn play(args: &RunArgs, screen: &mut Screen, folder: &Folder) -> Result<bo
         return Ok(true);
     };
     let client_file = visitor.write_client_file(folder.path(), &city.network)?;
-    city.begin_traffic(args.rate)?;
+    city.begin_traffic(args.rate);
     screen.print(&format!("Sending {} two-leg bundles a second. {}\n", args.rate, ending(args)));
     show(&mut city, screen, args.length).await;
     screen.print("\nNo more bundles are sent; waiting for the outcome of those on the way ...");

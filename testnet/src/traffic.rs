@@ -4,12 +4,10 @@
 //! became of each one. A bundle is resent until its outcome is proven: nodes may be killed at any time.
 
 use std::{
-    io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -20,8 +18,8 @@ use lockstep_sdk::{
     submit::SubmitError,
 };
 use tokio::{
-    sync::{Semaphore, oneshot, watch},
-    task::{JoinSet, LocalSet},
+    sync::{Semaphore, watch},
+    task::JoinSet,
     time::MissedTickBehavior,
 };
 
@@ -49,21 +47,10 @@ struct Shared {
     height: AtomicU64,
 }
 
-/// Traffic that flows until it is stopped. It has a thread of its own, so that it keeps its rate whatever else is watched.
+/// Traffic that flows until it is stopped. Dropping it ends it, with everything that is on the way.
 pub struct Traffic {
-    stage: watch::Sender<Stage>,
-    over: oneshot::Receiver<()>,
-}
-
-/// How far traffic is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
-    /// Bundles are sent.
-    Flowing,
-    /// No more are sent; those on the way are waited for.
-    Draining,
-    /// Nothing is waited for.
-    Over,
+    stop: watch::Sender<bool>,
+    task: JoinSet<()>,
 }
 
 impl Book {
@@ -100,28 +87,17 @@ impl Book {
 
 impl Traffic {
     /// Starts to send `rate` bundles a second, through one client after the other.
-    pub fn start(book: Book, clients: Vec<Client>, senders: Arc<Vec<Sender>>, rate: f64) -> io::Result<Self> {
-        let (stage, stages) = watch::channel(Stage::Flowing);
-        let (done, over) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        thread::Builder::new().name("traffic".to_owned()).spawn(move || {
-            LocalSet::new().block_on(&runtime, flow(book, clients, senders, rate, stages));
-            // Nobody waits any more where the run was given up.
-            let _ = done.send(());
-        })?;
-        Ok(Self { stage, over })
+    pub fn start(book: Book, clients: Vec<Client>, senders: Arc<Vec<Sender>>, rate: f64) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let mut task = JoinSet::new();
+        task.spawn(flow(book, clients, senders, rate, stopped));
+        Self { stop, task }
     }
 
     /// Stops to send, and waits at most for `within` until every bundle on the way has its outcome. Says whether all have.
     pub async fn drain(mut self, within: Duration) -> bool {
-        self.stage.send_replace(Stage::Draining);
-        matches!(tokio::time::timeout(within, &mut self.over).await, Ok(Ok(())))
-    }
-}
-
-impl Drop for Traffic {
-    fn drop(&mut self) {
-        self.stage.send_replace(Stage::Over);
+        self.stop.send_replace(true);
+        matches!(tokio::time::timeout(within, self.task.join_next()).await, Ok(Some(Ok(()))))
     }
 }
 
@@ -130,7 +106,7 @@ async fn flow(
     clients: Vec<Client>,
     senders: Arc<Vec<Sender>>,
     rate: f64,
-    mut stages: watch::Receiver<Stage>,
+    mut stopped: watch::Receiver<bool>,
 ) {
     let mut tick = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
     // What could not be sent while the network stood still is not sent in one burst afterwards.
@@ -140,22 +116,18 @@ async fn flow(
     for turn in 0_usize.. {
         tokio::select! {
             _ = tick.tick() => {}
-            _ = stages.wait_for(|stage| *stage >= Stage::Draining) => break,
+            _ = stopped.wait_for(|stop| *stop) => break,
         }
         while on_the_way.try_join_next().is_some() {}
         let Ok(permit) = room.clone().try_acquire_owned() else { continue };
         let (book, client, senders) = (book.clone(), clients[turn % clients.len()].clone(), senders.clone());
-        on_the_way.spawn_local(async move {
+        on_the_way.spawn(async move {
             let signed = senders[turn % senders.len()].next_bundle(client.trust().network(), book.height(), VALID_FOR);
             follow_through(&book, &client, &signed).await;
             drop(permit);
         });
     }
-    let all = async { while on_the_way.join_next().await.is_some() {} };
-    tokio::select! {
-        () = all => {}
-        _ = stages.wait_for(|stage| *stage == Stage::Over) => {}
-    }
+    while on_the_way.join_next().await.is_some() {}
 }
 
 /// Sends one bundle and does not let go of it before its outcome is proven, or every node has refused it.

@@ -50,6 +50,15 @@ fn an_accepted_bundle_without_an_outcome_is_a_breach() {
 }
 
 #[test]
+fn a_bundle_that_is_ordered_was_accepted_by_somebody() {
+    let mut ledger = Ledger::new(2);
+    ledger.send(ID, vec![A, B]);
+    ledger.conclude(ID, ordered(3));
+    ledger.accept(ID);
+    assert_eq!(ledger.counts().accepted, 1);
+}
+
+#[test]
 fn a_bundle_that_nobody_answered_for_is_doubtful_and_no_breach() {
     let mut ledger = Ledger::new(2);
     ledger.send(ID, vec![A, B]);

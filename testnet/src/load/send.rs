@@ -149,7 +149,7 @@ async fn knock(
     let mut sent = lock(&sent);
     match answers {
         Ok(answers) => {
-            for (index, answer) in batch.zip(answers.into_iter()) {
+            for (index, answer) in batch.zip(answers) {
                 match answer {
                     Ok(_) => sent.accepted += 1,
                     Err(error) => {
