@@ -23,6 +23,7 @@ struct Job {
 /// The way into the pool for clients' bundles. Cheap to clone; the thread ends with the last clone.
 #[derive(Clone)]
 pub struct Admission {
+    pool: Arc<Pool>,
     jobs: mpsc::Sender<Job>,
 }
 
@@ -30,13 +31,14 @@ impl Admission {
     /// Starts the thread that checks bundles for `pool`.
     pub fn start(pool: Arc<Pool>) -> std::io::Result<Self> {
         let (jobs, mut queue) = mpsc::channel(QUEUE_MAX);
+        let checks = pool.clone();
         std::thread::Builder::new().name("admission".into()).spawn(move || {
             let mut lot = Vec::with_capacity(LOT_MAX);
             while queue.blocking_recv_many(&mut lot, LOT_MAX) > 0 {
-                check(&pool, lot.drain(..));
+                check(&checks, lot.drain(..));
             }
         })?;
-        Ok(Self { jobs })
+        Ok(Self { pool, jobs })
     }
 
     /// Has a bundle checked and taken into the pool. Refused at once when too many wait to be checked.
@@ -44,7 +46,9 @@ impl Admission {
         let (answer, verdict) = oneshot::channel();
         self.jobs.try_send(Job { signed, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
-                Refusal::NotReady { detail: format!("{QUEUE_MAX} bundles wait to be checked") }
+                let refusal = Refusal::NotReady { detail: format!("{QUEUE_MAX} bundles wait to be checked") };
+                self.pool.count_refusal(&refusal);
+                refusal
             }
             mpsc::error::TrySendError::Closed(_) => stopping(),
         })?;

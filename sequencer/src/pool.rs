@@ -140,11 +140,8 @@ impl Pool {
     /// Takes bundles from clients; their signatures are checked together. One answer for each, in order.
     pub fn submit_batch(&self, signed: Vec<SignedBundle>) -> Vec<Result<Sent, Refusal>> {
         let answers = self.admit(signed, Source::Client);
-        for answer in &answers {
-            match answer {
-                Ok(_) => {}
-                Err(refusal) => PoolMetrics::refuse(&self.metrics.refused, refusal),
-            }
+        for refusal in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+            self.count_refusal(refusal);
         }
         answers
     }
@@ -154,7 +151,7 @@ impl Pool {
         let answer = self.admit_cancel(signed).map(|height| CancelSent { digest: signed.cancel.digest(), height });
         match &answer {
             Ok(_) => self.pass_on([Item::Cancel(signed)]),
-            Err(refusal) => PoolMetrics::refuse(&self.metrics.refused, refusal),
+            Err(refusal) => self.count_refusal(refusal),
         }
         answer
     }
@@ -204,6 +201,11 @@ impl Pool {
         &self.metrics
     }
 
+    /// Counts a client's bundle or cancel that was refused.
+    pub(crate) fn count_refusal(&self, refusal: &Refusal) {
+        PoolMetrics::refuse(&self.metrics.refused, refusal);
+    }
+
     /// The height whose effects are taken into account.
     pub(crate) fn height(&self) -> Height {
         self.lock().height
@@ -242,7 +244,8 @@ impl Pool {
                 let signed = bundle.signed();
                 (signed.bundle.account, Hash32(bundle.id().0), signed.signature)
             });
-            unknown.extend(cancels.chain(bundles).filter(|(_, digest, signature)| !verified.contains(digest, signature)));
+            unknown
+                .extend(cancels.chain(bundles).filter(|(_, digest, signature)| !verified.contains(digest, signature)));
         }
         if unknown.is_empty() {
             return Ok(());

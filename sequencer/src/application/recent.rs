@@ -16,7 +16,7 @@ use lockstep_protocol::{
 };
 
 /// Bodies that are kept: the two or three views that are under way, and some that came to nothing. Up to a megabyte each.
-const BODIES_MAX: usize = 16;
+pub(crate) const BODIES_MAX: usize = 16;
 /// Unfinalized ancestors that are looked through. A longer run means that finalization or the index stands still.
 pub(crate) const ANCESTORS_MAX: u64 = 16;
 
@@ -45,6 +45,11 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(crate) fn get(&self, parent: &Header, body: &Hash32) -> Option<Known> {
         self.entries.get(&(parent.digest(), *body)).map(|entry| entry.known.clone())
     }

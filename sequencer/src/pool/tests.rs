@@ -1,1 +1,54 @@
+mod refusals;
+mod selecting;
+mod upkeep;
 
+use std::collections::HashSet;
+
+use lockstep_protocol::{bundle::SignedBundle, ids::BundleId, refusal::Refusal, report::Report};
+
+use super::*;
+use crate::fixture::*;
+
+fn ids(bundles: &[Arc<CheckedBundle>]) -> Vec<BundleId> {
+    bundles.iter().map(|bundle| bundle.id()).collect()
+}
+
+/// Everything that could be proposed in the next block.
+fn select_all(pool: &Pool) -> Selection {
+    let height = pool.height().next();
+    pool.select(&Request { height, taken: &HashSet::new(), bytes: 1 << 20, count: 10_000 })
+}
+
+fn ordered(signed: &SignedBundle, height: u64) -> (Account, Report) {
+    let bundle = &signed.bundle;
+    let event = Event::Ordered { bundle: bundle.id(), nonce: bundle.nonce, tag: bundle.tag, fee: 300 };
+    (bundle.account, Report { sequence: 1, height: Height(height), event })
+}
+
+/// All that must hold between the tables of the pool, whatever happened.
+fn check_invariants(pool: &Pool, view: &View) {
+    let waiting = pool.lock();
+    let total: usize = waiting.bundles.values().map(|entry| entry.size).sum();
+    assert_eq!(waiting.bytes, total);
+    assert!(waiting.bytes <= waiting.config.max_bytes);
+    assert_eq!(waiting.ready.len() + waiting.parked.len(), waiting.bundles.len());
+    assert_eq!(waiting.expiry.len(), waiting.bundles.len());
+    assert_eq!(waiting.reminders.len(), waiting.bundles.values().filter(|entry| entry.reminder.is_some()).count());
+    assert_eq!(waiting.accounts.values().map(|open| open.by_nonce.len()).sum::<usize>(), waiting.bundles.len());
+    assert_eq!(waiting.accounts.values().filter(|open| open.cancel.is_some()).count(), waiting.cancels.len());
+    for (account, open) in &waiting.accounts {
+        assert!(!open.by_nonce.is_empty() || open.cancel.is_some(), "an idle account is forgotten");
+        let max_fee = |id| waiting.bundles[id].bundle.signed().bundle.max_fee;
+        assert_eq!(open.promised, open.by_nonce.values().map(max_fee).sum::<u64>());
+        let record = view.account(account).expect("only known accounts get in");
+        if waiting.height == view.height() {
+            assert!(open.promised <= record.balance, "every promise is covered");
+            assert!(open.by_nonce.keys().all(|nonce| record.nonces.check(*nonce).is_ok()), "every nonce is free");
+        }
+        for (nonce, id) in &open.by_nonce {
+            let bundle = &waiting.bundles[id].bundle.signed().bundle;
+            assert_eq!((bundle.nonce, bundle.account), (*nonce, *account));
+            assert!(bundle.valid_until > waiting.height, "nothing expired waits");
+        }
+    }
+}
