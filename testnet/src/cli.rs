@@ -12,7 +12,7 @@ const RUN_HELP: &str = "\
 Examples:
   cargo run --release                        a network with traffic, until Ctrl-C
   cargo run --release -- --for 30s           the same for 30 seconds; exits with 1 if a promise was broken
-  cargo run --release -- --keep              and then leave it running, to try the RPC with curl and the SDK's example
+  cargo run --release -- --keep --for 10s    and then leave it running, to try the RPC with curl and the SDK's example
   cargo run --release -- load --rate 2000    an open-loop load and its latencies
   cargo run --release -- load --ramp         the highest rate that the network keeps up with
   cargo run --release -- restarts            kill -9, start again, measure

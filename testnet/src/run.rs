@@ -69,6 +69,9 @@ async fn play(args: &RunArgs, screen: &mut Screen, folder: &Folder) -> Result<bo
         return Ok(true);
     };
     let client_file = visitor.write_client_file(folder.path(), &city.network)?;
+    if args.keep {
+        screen.print(&visitor.guide(&city.network, &client_file));
+    }
     city.begin_traffic(args.rate);
     screen.print(&format!("Sending {} two-leg bundles a second. {}\n", args.rate, ending(args)));
     show(&mut city, screen, args.length).await;
@@ -85,7 +88,7 @@ async fn play(args: &RunArgs, screen: &mut Screen, folder: &Folder) -> Result<bo
     screen.print(&summary(&ending));
     let kept = all_kept(&ending.promises);
     if args.keep {
-        screen.print(&visitor.guide(&city.network, &client_file));
+        screen.print("The network goes on, without traffic, until Ctrl-C.");
         interrupted().await;
     }
     city.network.stop_all().await?;

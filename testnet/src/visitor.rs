@@ -61,7 +61,7 @@ impl Visitor {
             )
         };
         [
-            "\nThe network goes on until Ctrl-C. In another terminal:\n\n".to_owned(),
+            "\nTo try it, in another terminal:\n\n".to_owned(),
             format!("  curl -s {url}/readyz\n"),
             call("lockstep_getHeader", "null"),
             call("lockstep_getLane", &format!("{rollup},1")),
