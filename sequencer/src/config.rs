@@ -14,6 +14,8 @@ use lockstep_consensus::config::Timing;
 use lockstep_protocol::ids::Hash32;
 use serde::{Deserialize, Serialize};
 
+use crate::public::PublicConfig;
+
 /// The example that `lockstep node --print-config` prints: every key, with its default where it has one.
 pub const EXAMPLE: &str = include_str!("config/example.toml");
 
@@ -38,6 +40,9 @@ pub struct Config {
     /// The public JSON-RPC.
     #[serde(default)]
     pub rpc: Rpc,
+    /// Everybody who is no validator, over libp2p; without it the node takes no part there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public: Option<PublicConfig>,
     /// When blocks are made.
     #[serde(default)]
     pub pace: Pace,
@@ -122,7 +127,7 @@ pub struct Retention {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// Levels, as `tracing-subscriber` reads them: `info`, or `lockstep_sequencer=debug,info`.
+    /// Levels, as `tracing-subscriber` reads them: `info`, or `lockstep=debug,info`.
     pub filter: String,
     /// How lines look.
     pub format: LogFormat,
@@ -167,7 +172,8 @@ impl Default for Pool {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { filter: "info".into(), format: LogFormat::Text }
+        // The engine's own `info` is for its makers.
+        Self { filter: "info,commonware=warn".into(), format: LogFormat::Text }
     }
 }
 
@@ -216,7 +222,9 @@ impl Config {
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         config.check().map_err(|rule| ConfigError::Rule { path: path.to_owned(), rule })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        for path in [&mut config.genesis, &mut config.data, &mut config.keys.validator, &mut config.keys.share] {
+        let keys = [&mut config.keys.validator, &mut config.keys.share].into_iter();
+        let public = config.public.as_mut().map(|public| &mut public.key);
+        for path in keys.chain(public).chain([&mut config.genesis, &mut config.data]) {
             *path = folder.join(&*path);
         }
         Ok(config)
@@ -258,6 +266,7 @@ impl Config {
         if let Some((_, rule)) = rules.into_iter().find(|(holds, _)| !holds) {
             return Err(rule.into());
         }
+        self.public.as_ref().map_or(Ok(()), PublicConfig::check)?;
         self.timing().check().map_err(|error| error.to_string())
     }
 }

@@ -314,6 +314,7 @@ pub fn deal(options: DealOptions) -> Result<Dealt, KeysError> {
             keys: KeyPaths { validator: "validator.key".into(), share: "share.key".into() },
             p2p: P2p { listen: place.p2p, local, peers: peers.clone() },
             rpc: Rpc { listen: place.rpc, ..Rpc::default() },
+            public: None,
             pace: pace.clone(),
             pool: Pool::default(),
             retention: Retention::default(),

@@ -26,6 +26,7 @@ use crate::{
     gossip::Gossip,
     index::Applied,
     pool::{Pool, ReasonLabel},
+    public,
     rpc::{CallMetrics, SubscriptionMetrics},
 };
 
@@ -92,6 +93,11 @@ impl Metrics {
         pool.metrics().register(&mut registry);
         application.metrics().register(&mut registry);
         gossip.metrics().register(&mut registry);
+    }
+
+    /// Adds the numbers of the public network.
+    pub fn register_public(&self, public: &public::Metrics) {
+        public.register(&mut self.registry.lock().expect("nobody panics while registering"));
     }
 
     /// Counts a bundle that could not even be read.

@@ -13,6 +13,7 @@
 
 use std::{
     future::Future,
+    io::IsTerminal,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -50,6 +51,7 @@ use crate::{
     keys::{self, KeysError},
     metrics::Metrics,
     pool::{Pool, PoolConfig, StateView},
+    public::{self, Lent},
     rpc::{self, Outcomes, Server, ServerError, Service},
 };
 
@@ -84,6 +86,12 @@ pub enum NodeError {
     /// The RPC.
     #[error(transparent)]
     Rpc(#[from] ServerError),
+    /// The public network does not start.
+    #[error("the public network does not start: {0}. Leave [public] out to run without it")]
+    Public(#[from] public::StartError),
+    /// The public network ended by itself.
+    #[error("the public network has ended: {0}")]
+    PublicEnded(public::Stopped),
     /// The operating system gives no thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -101,6 +109,7 @@ pub enum NodeError {
 pub struct Node {
     log: Log,
     server: Server,
+    public: Option<public::Service>,
     index: Arc<Index>,
     service: Arc<Service>,
     stop_following: oneshot::Sender<()>,
@@ -119,11 +128,13 @@ pub async fn rebuild_index(config: Config) -> Result<Height, NodeError> {
     let genesis = keys::load_genesis(&config.genesis)?;
     let path = config.index_file();
     // Whoever runs on this folder holds the file; a damaged one is nobody's.
-    match Index::open(&path, &genesis) {
-        Err(error @ IndexError::InUse(_)) => return Err(error.into()),
-        Ok(_) | Err(_) => {}
+    if let Err(error @ IndexError::InUse(_)) = Index::open(&path, &genesis) {
+        return Err(error.into());
     }
-    std::fs::remove_file(&path).map_err(|source| NodeError::Delete { path: path.clone(), source })?;
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(NodeError::Delete { path, source }),
+        Ok(()) | Err(_) => {}
+    }
     let parts = Parts::new(&config, genesis)?;
     // Alone: an ephemeral port, and peers that nobody is. With these the log opens its archive and can finalize nothing,
     // unless it is the only validator.
@@ -217,6 +228,18 @@ impl Node {
         });
         // Before anything runs that would have to be stopped: the port may be taken.
         let server = Server::start(&config.rpc, service.clone()).await?;
+        let mut tasks = Vec::new();
+        let public = match &config.public {
+            Some(section) => {
+                let lent = Lent::new(service.clone());
+                let setup = public::Setup::node(section.clone(), &genesis, lent.clone(), lent.clone())?;
+                let public = public::Service::start(setup).await?;
+                metrics.register_public(public.handle().metrics());
+                tasks.push(tokio::spawn(lent.tell()));
+                Some(public)
+            }
+            None => None,
+        };
         info!(
             network = genesis.network,
             height = %index.height(),
@@ -234,12 +257,10 @@ impl Node {
             let _ = stopped.await;
         };
         let following = tokio::spawn(follow(index.clone(), handle.clone(), blocks, each, stop));
-        let tasks = vec![
-            tokio::spawn(pass_on(gossip.clone(), handle.clone())),
-            tokio::spawn(wake_waiters(pool, outcomes)),
-            receive_gossip(gossip, handle)?,
-        ];
-        Ok(Joined { server, index, service, stop_following, following, tasks })
+        tasks.push(tokio::spawn(pass_on(gossip.clone(), handle.clone())));
+        tasks.push(tokio::spawn(wake_waiters(pool, outcomes)));
+        tasks.push(receive_gossip(gossip, handle)?);
+        Ok(Joined { server, public, index, service, stop_following, following, tasks })
     }
 
     /// Where its RPC listens.
@@ -268,6 +289,7 @@ impl Node {
                     let ended = ended.expect("following the log does not panic");
                     break Some(ended.err().map_or(NodeError::LogEnded, NodeError::Index));
                 }
+                ended = public_ended(&mut self.public) => break Some(NodeError::PublicEnded(ended)),
                 _ = looks.tick() => if self.log.has_ended() { break Some(NodeError::LogEnded) },
             }
         };
@@ -279,6 +301,7 @@ impl Node {
             Some(failure) => {
                 error!(%failure, "stopping");
                 self.server.stop(STOP_PATIENCE).await;
+                drop(self.public);
                 self.tasks.iter().for_each(JoinHandle::abort);
                 stop_log(self.log).await;
                 Err(failure)
@@ -289,19 +312,25 @@ impl Node {
     /// Stops the node: first who asks, then what answers, then the log.
     pub async fn stop(self) -> Result<(), NodeError> {
         self.server.stop(STOP_PATIENCE).await;
+        let public = match self.public {
+            Some(public) => public.shutdown().await,
+            None => Ok(()),
+        };
         // Gone already is stopped.
         let _ = self.stop_following.send(());
         let followed = self.following.await.expect("following the log does not panic");
         self.tasks.iter().for_each(JoinHandle::abort);
         stop_log(self.log).await;
         info!(height = %self.index.height(), "stopped");
-        followed.map_err(NodeError::Index)
+        followed?;
+        public.map_err(NodeError::PublicEnded)
     }
 }
 
 /// A node but for its log.
 struct Joined {
     server: Server,
+    public: Option<public::Service>,
     index: Arc<Index>,
     service: Arc<Service>,
     stop_following: oneshot::Sender<()>,
@@ -311,8 +340,8 @@ struct Joined {
 
 impl Joined {
     fn with(self, log: Log) -> Node {
-        let Self { server, index, service, stop_following, following, tasks } = self;
-        Node { log, server, index, service, stop_following, following, tasks }
+        let Self { server, public, index, service, stop_following, following, tasks } = self;
+        Node { log, server, public, index, service, stop_following, following, tasks }
     }
 }
 
@@ -337,6 +366,17 @@ impl StateView for View {
 
     fn base_fee(&self, rollup: RollupId) -> Option<u64> {
         self.0.lane(rollup).map(|lane| lane.base_fee)
+    }
+}
+
+/// Ready when the public network has ended by itself.
+async fn public_ended(public: &mut Option<public::Service>) -> public::Stopped {
+    match public {
+        Some(public) => match public.stopped().await {
+            Ok(()) => public::Stopped::Task("stopped".into()),
+            Err(stopped) => stopped,
+        },
+        None => std::future::pending().await,
     }
 }
 
@@ -442,7 +482,8 @@ pub fn block_on<T>(threads: usize, future: impl Future<Output = T>) -> Result<T,
 /// Starts to log as the configuration says. A program that logs already keeps its own way.
 pub fn init_log(config: &LogOutput) {
     let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(&config.filter);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let color = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color);
     let _ = match config.format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),
@@ -450,4 +491,4 @@ pub fn init_log(config: &LogOutput) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

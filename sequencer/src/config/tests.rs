@@ -8,7 +8,9 @@ fn load(text: &str) -> Result<Config, ConfigError> {
     std::fs::write(&path, text).expect("written");
     Config::load(&path).map(|mut config| {
         // The folder is gone when the test looks: take its name off again.
-        for path in [&mut config.genesis, &mut config.data, &mut config.keys.validator, &mut config.keys.share] {
+        let keys = [&mut config.keys.validator, &mut config.keys.share].into_iter();
+        let public = config.public.as_mut().map(|public| &mut public.key);
+        for path in keys.chain(public).chain([&mut config.genesis, &mut config.data]) {
             *path = path.strip_prefix(folder.path()).expect("relative to the file").to_owned();
         }
         config
@@ -23,6 +25,8 @@ fn the_example_holds_every_key_at_its_default() {
     assert_eq!(config.pool, Pool::default());
     assert_eq!(config.retention, Retention::default());
     assert_eq!(config.log, Log::default());
+    let listen = config.public.as_ref().expect("shown").listen.clone();
+    assert_eq!(config.public, Some(PublicConfig { listen, ..PublicConfig::default() }));
     let written: toml::Table = toml::from_str(&config.to_toml()).expect("its own text parses");
     let example: toml::Table = toml::from_str(EXAMPLE).expect("the example parses");
     assert_eq!(written, example, "a key is missing in the example, or in the configuration");
@@ -38,9 +42,14 @@ fn what_is_written_is_read_back() {
 
 #[test]
 fn unknown_keys_are_refused_with_their_name() {
-    for (section, key) in
-        [("", "hartbeat"), ("[rpc]", "port"), ("[keys]", "seed"), ("[p2p]", "bootstrap"), ("[log]", "x")]
-    {
+    for (section, key) in [
+        ("", "hartbeat"),
+        ("[rpc]", "port"),
+        ("[keys]", "seed"),
+        ("[p2p]", "bootstrap"),
+        ("[log]", "x"),
+        ("[public]", "x"),
+    ] {
         let text = if section.is_empty() {
             format!("{key} = 1\n{EXAMPLE}")
         } else {
@@ -63,6 +72,7 @@ fn contradictions_are_refused_with_the_rule() {
         ("heartbeat_ms = 1000", "heartbeat_ms = 0", "heartbeat_ms must be"),
         ("min_interval_ms = 20", "min_interval_ms = 2000", "must not exceed"),
         ("max_bytes = 50331648", "max_bytes = 10", "one full body"),
+        ("poll_ms = 5000", "poll_ms = 1", "public.poll_ms"),
         ("max_connections = 1024", "max_connections = 0", "at least 1"),
     ] {
         let error = load(&EXAMPLE.replace(from, to)).expect_err("a contradiction").to_string();

@@ -8,6 +8,7 @@ use std::{
     future::Future,
     hash::Hash,
     sync::{Arc, Mutex, MutexGuard, OnceLock},
+    time::Duration,
 };
 
 use lockstep_consensus::{finality::Finality as LogFinality, handle::Handle};
@@ -32,6 +33,10 @@ const RECENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 const CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Headers kept. Each takes about 3 KB with its JSON.
 const HEADER_BYTES: usize = 3 * 1024;
+/// Pause between looks for the certificate of a block at the tip.
+const FINALITY_RETRY: Duration = Duration::from_millis(10);
+/// Looks for it: two seconds, many blocks.
+const FINALITY_TRIES: u32 = 200;
 /// JSON bytes after which a page ends: it fits a response with room for one more item of the largest size.
 const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -215,11 +220,19 @@ impl Feed {
         }
     }
 
-    async fn finality(&self, height: Height) -> Result<Finality, FeedError> {
-        match self.log.finality(height).await {
-            Some(finality) => Ok(from_log(finality)),
-            None => Err(self.absent(height).await.into()),
+    /// Why the block at `height` is final.
+    pub async fn finality(&self, height: Height) -> Result<Finality, FeedError> {
+        for _ in 0..FINALITY_TRIES {
+            if let Some(finality) = self.log.finality(height).await {
+                return Ok(from_log(finality));
+            }
+            if self.log.block(height).await.is_none() {
+                break;
+            }
+            // The block was executed because a descendant is final, whose certificate is still on its way to the archive.
+            tokio::time::sleep(FINALITY_RETRY).await;
         }
+        Err(self.absent(height).await.into())
     }
 
     /// Why a height up to the tip is not there.
@@ -302,7 +315,7 @@ impl Page {
 }
 
 /// A proof of finality as third parties know it.
-pub fn from_log(finality: LogFinality) -> Finality {
+fn from_log(finality: LogFinality) -> Finality {
     let LogFinality { descendants, certificate } = finality;
     let lockstep_consensus::finality::Certificate { epoch, view, parent_view, signature } = certificate;
     let signature = CertificateSignature(signature);

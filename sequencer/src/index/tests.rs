@@ -108,7 +108,7 @@ impl Chain {
                 2 => vec![chain.bundle(3, height * 2, &[900, 901, 902])],
                 _ => vec![chain.bundle(1, height, &[902])],
             };
-            let cancels = if height % 10 == 0 { vec![chain.cancel(2, height, height + 2)] } else { vec![] };
+            let cancels = if height % 10 == 0 { vec![chain.cancel(2, 500 + height, 502 + height)] } else { vec![] };
             chain.extend(cancels, bundles);
         }
         chain

@@ -14,7 +14,7 @@ use jsonrpsee::{
     },
     types::ErrorObjectOwned,
 };
-use lockstep_protocol::rpc::QueryError;
+use lockstep_protocol::rpc::{QueryError, codes};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
@@ -45,6 +45,11 @@ struct CodeLabel {
 impl CallMetrics {
     /// Adds the numbers to a registry.
     pub fn register(&self, registry: &mut Registry) {
+        // A zero is a zero and not a gap.
+        let codes = [codes::INVALID_PARAMS, codes::INTERNAL, codes::NOT_FOUND, codes::UNAVAILABLE, codes::REFUSED];
+        for code in codes.into_iter().chain([codes::LIMIT]) {
+            drop(self.errors.get_or_create(&CodeLabel { code }));
+        }
         registry.register("calls", "Calls by method; what is no method counts as unknown", self.calls.clone());
         registry.register("errors", "Calls that were answered with an error, by its code", self.errors.clone());
     }

@@ -25,7 +25,6 @@ use super::{
     Failure, LANE_ITEMS_DEFAULT, LANE_ITEMS_MAX, OPENRPC, REPORTS_MAX, Service, WAIT_MS_MAX, outcomes::Claim,
     params::Arguments, subscribe,
 };
-use crate::index::feed::from_log;
 
 /// JSON that is there already.
 type Json = Box<RawValue>;
@@ -143,12 +142,10 @@ async fn get_state(service: &Service, params: &Params<'_>) -> Answer<StateProof>
     latest(service)?;
     let stopping = |_| QueryError::NotReady { detail: "the node is stopping".into() };
     let proven = service.log.prove(key).await.map_err(stopping)?;
-    let finality = service.log.finality(proven.header.height).await.ok_or_else(|| QueryError::NotReady {
-        detail: format!("the certificate of height {} has not arrived yet", proven.header.height),
-    })?;
+    let finality = service.feed.finality(proven.header.height).await?;
     Ok(StateProof {
         header: proven.header,
-        finality: from_log(finality),
+        finality,
         key: Hash32(key),
         record: proven.record.map(|record| HexBytes(record.to_vec())),
         proof: HexBytes(proven.proof.to_vec()),

@@ -38,7 +38,7 @@ use crate::{
 
 pub use calls::CallMetrics;
 pub use failure::Failure;
-pub use outcomes::Outcomes;
+pub use outcomes::{Claim, Outcomes};
 pub use subscribe::SubscriptionMetrics;
 
 use calls::CallsLayer;
@@ -168,4 +168,4 @@ impl Server {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

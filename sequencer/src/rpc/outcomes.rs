@@ -114,6 +114,16 @@ impl Outcomes {
 
     /// Where a bundle stands now.
     pub fn status(&self, id: BundleId) -> Result<BundleStatus, Failure> {
+        // A block may come between two looks; that its bundle was ordered is then seen by looking again.
+        loop {
+            if let Some(status) = self.look(id)? {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// `None` if the bundle was ordered while we looked.
+    fn look(&self, id: BundleId) -> Result<Option<BundleStatus>, Failure> {
         let tip = self.index.height();
         if let Some(ordered) = self.index.bundle(&id)? {
             let height = ordered.height;
@@ -123,7 +133,7 @@ impl Outcomes {
                 legs.push(LegStatus { rollup, level: Level::Ordered, sequence });
             }
             let state = BundleState::Ordered { height, fee: ordered.fee };
-            return Ok(BundleStatus { bundle_id: id, state, legs, tip: tip.max(height) });
+            return Ok(Some(BundleStatus { bundle_id: id, state, legs, tip: tip.max(height) }));
         }
         let claim = self.known().bundles.get(&id).copied();
         let state = match (claim, self.pool.standing(&id)) {
@@ -134,7 +144,8 @@ impl Outcomes {
             (None, Some(Standing::Dropped(_)) | None) => None,
         };
         match state {
-            Some(state) => Ok(BundleStatus { bundle_id: id, state, legs: Vec::new(), tip }),
+            Some(BundleState::Replaced { by, .. }) if by == id => Ok(None),
+            Some(state) => Ok(Some(BundleStatus { bundle_id: id, state, legs: Vec::new(), tip })),
             None => Err(QueryError::UnknownBundle { bundle: id }.into()),
         }
     }
@@ -212,7 +223,7 @@ impl Drop for Wait<'_> {
     }
 }
 
-/// What a report says of a nonce, if it used it. A bundle of our own would be in the index.
+/// What a report says of a nonce, if it used it.
 fn used_by(report: &Report, nonce: u64) -> Option<BundleState> {
     let height = report.height;
     match &report.event {
