@@ -225,6 +225,7 @@ impl Node {
             metrics: metrics.clone(),
             slow_subscriber: Duration::from_millis(config.rpc.slow_subscriber_ms),
             heartbeat: Duration::from_millis(config.pace.heartbeat_ms),
+            started_ms: now_ms(),
         });
         // Before anything runs that would have to be stopped: the port may be taken.
         let server = Server::start(&config.rpc, service.clone()).await?;

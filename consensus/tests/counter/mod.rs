@@ -20,20 +20,20 @@ use lockstep_protocol::{
     ids::{Hash32, NetworkId},
 };
 
-pub const STEP_BYTES: usize = 16;
+pub(crate) const STEP_BYTES: usize = 16;
 
 /// A counter's id and the number it steps to.
-pub type Step = (u64, u64);
+pub(crate) type Step = (u64, u64);
 
 #[derive(Default)]
-pub struct Counters {
+pub(crate) struct Counters {
     inner: Mutex<Inner>,
     /// Appended to every body: makes validators with different machines propose different blocks.
     pub mark: Vec<u8>,
 }
 
 #[derive(Default)]
-pub struct Inner {
+pub(crate) struct Inner {
     /// Steps that wait to be ordered.
     pub pool: BTreeMap<Step, ()>,
     /// Headers of final blocks, by height.
@@ -47,24 +47,24 @@ pub struct Inner {
 }
 
 impl Counters {
-    pub fn inner(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("no test panics while it holds the counters")
     }
 
-    pub fn submit(&self, step: Step) {
+    pub(crate) fn submit(&self, step: Step) {
         self.inner().pool.insert(step, ());
     }
 
-    pub fn height(&self) -> u64 {
+    pub(crate) fn height(&self) -> u64 {
         self.inner().log.keys().next_back().copied().unwrap_or_default()
     }
 }
 
-pub fn network() -> NetworkId {
+pub(crate) fn network() -> NetworkId {
     NetworkId::from_name("counters")
 }
 
-pub fn key_of(counter: u64) -> Key {
+pub(crate) fn key_of(counter: u64) -> Key {
     let mut key = [0; 32];
     // Spread over the key space, as hashed keys are.
     key[..8].copy_from_slice(&counter.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
@@ -72,13 +72,13 @@ pub fn key_of(counter: u64) -> Key {
     key
 }
 
-pub fn record_of(number: u64) -> Record {
+pub(crate) fn record_of(number: u64) -> Record {
     let mut record = [0; RECORD_BYTES];
     record[..8].copy_from_slice(&number.to_be_bytes());
     record
 }
 
-pub fn number_of(record: &Option<Record>) -> u64 {
+pub(crate) fn number_of(record: &Option<Record>) -> u64 {
     record.as_ref().map_or(0, |record| u64::from_be_bytes(record[..8].try_into().expect("eight bytes")))
 }
 

@@ -298,12 +298,10 @@ impl Waiting {
 
 /// What a bundle would pay in the next block.
 pub(crate) fn fee(bundle: &Bundle, base_fees: &BaseFees) -> Result<u64, Refusal> {
-    let mut legs = Vec::with_capacity(bundle.legs.len());
-    for leg in &bundle.legs {
-        let base_fee = base_fees.get(&leg.rollup).ok_or(Refusal::UnknownRollup { rollup: leg.rollup })?;
-        legs.push((*base_fee, leg.bytes()));
+    match bundle.legs.iter().find(|leg| !base_fees.contains_key(&leg.rollup)) {
+        Some(leg) => Err(Refusal::UnknownRollup { rollup: leg.rollup }),
+        None => Ok(fees::total(bundle.legs.iter().map(|leg| (base_fees[&leg.rollup], leg.bytes())), bundle.tip)),
     }
-    Ok(fees::total(legs, bundle.tip))
 }
 
 /// Whether a cancel would still cancel something, as the transition will ask.

@@ -91,6 +91,8 @@ pub struct Service {
     pub slow_subscriber: Duration,
     /// An idle network makes a block this often.
     pub heartbeat: Duration,
+    /// When this process started, milliseconds since the Unix epoch.
+    pub started_ms: u64,
 }
 
 /// A running server. Dropping it stops the server.

@@ -96,6 +96,9 @@ fn readiness(service: &Service) -> Page {
         Some("no block is final yet")
     } else if header.height.0 + LAG_MAX < tip.0 {
         Some("the index is catching up")
+    } else if header.timestamp_ms < service.started_ms {
+        // What was final before a restart says nothing about now.
+        Some("no block since this node started: too few validators are connected, or it is catching up")
     } else if silent {
         Some("no recent block: too few validators are connected, or this node is catching up")
     } else {

@@ -1,0 +1,250 @@
+//! Four validators with the application, pool, gossip and an indexer each, in one deterministic process.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use commonware_runtime::{Clock, Spawner, Supervisor};
+use lockstep_consensus::{
+    block::Block,
+    config::Timing,
+    handle::Handle,
+    machine::Machine,
+    simulate::{City, Context, Simulation},
+};
+use lockstep_protocol::{
+    account::AccountRecord,
+    genesis::{Balance, Format, Genesis, GroupKeyBytes, Rollup, Rules},
+    ids::{Account, Hash32, Height, RollupId},
+    signature::AccountKey,
+};
+use lockstep_sequencer::{
+    application::{Application, FINALIZED_QUEUE},
+    gossip::Gossip,
+    pool::{Pool, PoolConfig, StateView},
+};
+use tokio::sync::mpsc;
+
+use crate::ledger::{Ledger, Use};
+
+pub(crate) const VALIDATORS: usize = 4;
+pub(crate) const ROLLUPS: [RollupId; 3] = [RollupId(901), RollupId(902), RollupId(903)];
+pub(crate) const ACCOUNTS: u8 = 6;
+const CREDITS: u64 = 50_000_000;
+const HEARTBEAT: Duration = Duration::from_millis(200);
+/// Simulated time that pools may take to empty once everything is healed.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Changes the machine of a validator, for a dishonest one.
+pub(crate) type Wrap = fn(Arc<dyn Machine>, u64) -> Arc<dyn Machine>;
+
+/// A network that outlives its runs: indexes are kept as if on disk, pools are not.
+pub(crate) struct Network {
+    pub(crate) simulation: Simulation,
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    genesis: Genesis,
+    rules: Arc<Rules>,
+    pub(crate) ledger: Mutex<Ledger>,
+    /// How far each validator's index has come.
+    indexed: Mutex<[u64; VALIDATORS]>,
+    /// What was made for the latest start of each validator.
+    nodes: Mutex<BTreeMap<usize, Node>>,
+}
+
+struct Node {
+    pool: Arc<Pool>,
+    application: Arc<Application>,
+    blocks: Option<mpsc::Receiver<Block>>,
+}
+
+/// The state as of a validator's index.
+struct Indexed {
+    shared: Arc<Shared>,
+    validator: usize,
+}
+
+impl StateView for Indexed {
+    fn height(&self) -> Height {
+        Height(self.shared.indexed.lock().unwrap()[self.validator])
+    }
+
+    fn account(&self, account: &Account) -> Option<AccountRecord> {
+        let height = self.height();
+        self.shared.ledger.lock().unwrap().account(height, account)
+    }
+
+    fn base_fee(&self, rollup: RollupId) -> Option<u64> {
+        let height = self.height();
+        self.shared.ledger.lock().unwrap().base_fee(height, rollup)
+    }
+}
+
+pub(crate) fn account_key(number: u8) -> AccountKey {
+    if number % 3 == 2 {
+        AccountKey::secp256k1([number + 1; 32]).expect("a small scalar")
+    } else {
+        AccountKey::ed25519([number + 1; 32])
+    }
+}
+
+fn genesis() -> Genesis {
+    let fund = |number| Balance { account: account_key(number).account(), credits: CREDITS };
+    let mut balances: Vec<_> = (0..ACCOUNTS).map(fund).collect();
+    balances.sort_by_key(|balance| balance.account);
+    let rollup = |id: RollupId| Rollup { id, name: id.to_string(), format: Format::Eip2718, min_base_fee: 1 };
+    Genesis {
+        network: "simulation".into(),
+        timestamp_ms: 1_700_000_000_000,
+        group_key: GroupKeyBytes([0; 96]),
+        sharing: Vec::new(),
+        validators: vec![Hash32([1; 32])],
+        rollups: ROLLUPS.map(rollup).to_vec(),
+        balances,
+    }
+}
+
+impl Network {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self::with_dishonest(seed, usize::MAX, |machine, _| machine)
+    }
+
+    /// A network in which one validator has a machine of its own.
+    pub(crate) fn with_dishonest(seed: u64, dishonest: usize, wrap: Wrap) -> Self {
+        let genesis = genesis();
+        let rules = Arc::new(genesis.rules().expect("the genesis of the simulation is good"));
+        let shared = Arc::new(Shared {
+            genesis,
+            ledger: Mutex::new(Ledger::new(rules.clone())),
+            rules,
+            indexed: Mutex::default(),
+            nodes: Mutex::default(),
+        });
+        let (makes, starts) = (shared.clone(), shared.clone());
+        let simulation = Simulation::new(seed, VALIDATORS as u32, move |index| {
+            let machine = makes.make(index);
+            if index == dishonest { wrap(machine, seed) } else { machine }
+        })
+        .timing(Timing::with_heartbeat(HEARTBEAT))
+        .on_start(move |index, handle, context| starts.start(index, &handle, &context));
+        Self { simulation, shared }
+    }
+
+    pub(crate) fn with(mut self, change: impl FnOnce(Simulation) -> Simulation) -> Self {
+        self.simulation = change(self.simulation);
+        self
+    }
+}
+
+impl Shared {
+    pub(crate) fn pool(&self, validator: usize) -> Arc<Pool> {
+        self.nodes.lock().unwrap()[&validator].pool.clone()
+    }
+
+    pub(crate) fn network(&self) -> lockstep_protocol::ids::NetworkId {
+        self.rules.network
+    }
+
+    pub(crate) fn used(&self, account: Account, nonce: u64) -> Option<Use> {
+        self.ledger.lock().unwrap().used(account, nonce)
+    }
+
+    /// How far a validator's index has come.
+    pub(crate) fn indexed(&self, validator: usize) -> u64 {
+        self.indexed.lock().unwrap()[validator]
+    }
+
+    pub(crate) fn height(&self) -> u64 {
+        self.ledger.lock().unwrap().height()
+    }
+
+    /// Bodies of others that a validator's latest application found invalid.
+    pub(crate) fn invalid(&self, validator: usize) -> u64 {
+        self.nodes.lock().unwrap()[&validator].application.metrics().invalid.get()
+    }
+
+    /// What a validator runs after a start: everything in memory is new.
+    fn make(self: &Arc<Self>, validator: usize) -> Arc<dyn Machine> {
+        let view = Arc::new(Indexed { shared: self.clone(), validator });
+        let pool = Pool::new(self.rules.clone(), PoolConfig::default(), view);
+        let (sender, blocks) = mpsc::channel(FINALIZED_QUEUE);
+        let application = Application::new(&self.genesis, pool.clone(), sender).expect("the genesis is good");
+        let node = Node { pool, application: application.clone(), blocks: Some(blocks) };
+        self.nodes.lock().unwrap().insert(validator, node);
+        application
+    }
+
+    fn start(self: &Arc<Self>, validator: usize, handle: &Handle, context: &Context) {
+        let (pool, blocks) = {
+            let mut nodes = self.nodes.lock().unwrap();
+            let node = nodes.get_mut(&validator).expect("a machine was made for it");
+            (node.pool.clone(), node.blocks.take())
+        };
+        // Of twins only one has its application's blocks.
+        let Some(blocks) = blocks else { return };
+        let gossip = Gossip::new(pool.clone());
+        let (sends, receives) = (gossip.clone(), gossip);
+        let log = handle.clone();
+        context.child("send").spawn(move |context| async move {
+            sends.send(&log, |duration| context.sleep(duration)).await;
+        });
+        let log = handle.clone();
+        context.child("receive").spawn(move |_| async move { receives.receive(&log).await });
+        let (shared, log) = (self.clone(), handle.clone());
+        context.child("index").spawn(move |_| async move { shared.index(validator, &pool, &log, blocks).await });
+    }
+
+    /// A validator's indexer: every final block in order, those that it was not sent from the archive.
+    async fn index(&self, validator: usize, pool: &Pool, log: &Handle, mut blocks: mpsc::Receiver<Block>) {
+        while let Some(block) = blocks.recv().await {
+            loop {
+                let next = Height(self.indexed.lock().unwrap()[validator]).next();
+                if next > block.height() {
+                    break;
+                }
+                let block = if next == block.height() { Some(block.clone()) } else { log.block(next).await };
+                // The log stops, or has not got that far: the next block asks again.
+                let Some(block) = block else { break };
+                self.settle(validator, pool, &block);
+            }
+        }
+    }
+
+    fn settle(&self, validator: usize, pool: &Pool, block: &Block) {
+        let mut ledger = self.ledger.lock().unwrap();
+        ledger.observe(validator, block);
+        let reports = ledger.page(block.height()).expect("it was just observed").reports.clone();
+        drop(ledger);
+        self.indexed.lock().unwrap()[validator] = block.height().0;
+        pool.finalized(block.height(), &reports);
+    }
+
+    /// Waits until nothing waits in the pools of these validators and their indexes have caught up; then compares what
+    /// each reads from its state with the book.
+    pub(crate) async fn until_settled(&self, city: &mut City<'_>, validators: &[usize]) {
+        city.until("ordering everything", PATIENCE, |_| {
+            validators.iter().all(|validator| self.pool(*validator).usage().bundles == 0)
+        })
+        .await;
+        let height = city.height() + 3;
+        city.until("catching up", PATIENCE, |_| {
+            let indexed = self.indexed.lock().unwrap();
+            validators.iter().all(|validator| indexed[*validator] >= height)
+        })
+        .await;
+        let keys: Vec<_> = self.ledger.lock().unwrap().keys().into_iter().collect();
+        for validator in validators {
+            let (header, records) = city.handle(*validator).read(keys.clone()).await.expect("it runs");
+            assert!(header.height.0 + 3 >= height, "validator {validator} is behind");
+            // The state may be ahead of the index by the block under way.
+            let known = self.ledger.lock().unwrap().height() >= header.height.0;
+            if known {
+                self.ledger.lock().unwrap().check_state(*validator, &header, &records);
+            }
+        }
+    }
+}
