@@ -57,6 +57,8 @@ use crate::{
 
 /// Longest wait for calls that run when the node is stopped: most waits for a bundle are longer, and can be asked again.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked whether the index is let go.
+const RELEASE_INTERVAL: Duration = Duration::from_millis(2);
 /// How often it is looked whether the log still runs.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// More threads than this have nothing to do.
@@ -303,26 +305,29 @@ impl Node {
                 error!(%failure, "stopping");
                 self.server.stop(STOP_PATIENCE).await;
                 drop(self.public);
-                self.tasks.iter().for_each(JoinHandle::abort);
+                end(self.tasks).await;
                 stop_log(self.log).await;
                 Err(failure)
             }
         }
     }
 
-    /// Stops the node: first who asks, then what answers, then the log.
+    /// Stops the node: first who asks, then what answers, then the log. Its folder is free when this returns.
     pub async fn stop(self) -> Result<(), NodeError> {
-        self.server.stop(STOP_PATIENCE).await;
-        let public = match self.public {
+        let Self { log, server, public, index, service, stop_following, following, tasks } = self;
+        server.stop(STOP_PATIENCE).await;
+        let public = match public {
             Some(public) => public.shutdown().await,
             None => Ok(()),
         };
         // Gone already is stopped.
-        let _ = self.stop_following.send(());
-        let followed = self.following.await.expect("following the log does not panic");
-        self.tasks.iter().for_each(JoinHandle::abort);
-        stop_log(self.log).await;
-        info!(height = %self.index.height(), "stopped");
+        let _ = stop_following.send(());
+        let followed = following.await.expect("following the log does not panic");
+        end(tasks).await;
+        drop(service);
+        stop_log(log).await;
+        released(&index).await;
+        info!(height = %index.height(), "stopped");
         followed?;
         public.map_err(NodeError::PublicEnded)
     }
@@ -424,6 +429,22 @@ async fn wake_waiters(pool: Arc<Pool>, outcomes: Arc<Outcomes>) {
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }
+    }
+}
+
+async fn end(tasks: Vec<JoinHandle<()>>) {
+    for task in tasks {
+        task.abort();
+        // Aborted is what was wanted.
+        let _ = task.await;
+    }
+}
+
+/// Returns when nobody else holds the index any more: threads and connections let go of it a moment after they were told.
+async fn released(index: &Arc<Index>) {
+    let deadline = tokio::time::Instant::now() + STOP_PATIENCE;
+    while Arc::strong_count(index) > 1 && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(RELEASE_INTERVAL).await;
     }
 }
 

@@ -139,7 +139,7 @@ async fn a_stopped_node_resumes_and_a_rebuilt_index_tells_the_same() {
     let error = Node::start(&config).await.err().expect("a damaged index").to_string();
     assert!(error.contains("lockstep index rebuild"), "{error}");
     let rebuilt = rebuild_index(network.config(0)).await.expect("rebuilt");
-    assert!(rebuilt > height);
+    assert!(rebuilt > height, "rebuilt to {rebuilt}, stood at {height} before");
     let index = open();
     assert_eq!(index.height(), rebuilt);
     let first_four = |index: &Index| {
