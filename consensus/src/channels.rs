@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use commonware_macros::select;
 use commonware_p2p::{Receiver, Recipients, Sender};
-use commonware_runtime::{IoBufs, Quota};
+use commonware_runtime::{IoBuf, IoBufs, Quota};
 use commonware_utils::{NZU32, channel::mpsc};
 use lockstep_protocol::ids::Hash32;
 
@@ -99,23 +99,32 @@ pub(crate) struct Peers<P, B, S, R> {
 }
 
 /// Sends what the application says and hands it what others say, until the node ends.
-pub(crate) async fn gossip<S, R>((mut sender, mut receiver): (S, R), mut outgoing: mpsc::Receiver<Bytes>, incoming: mpsc::Sender<(Hash32, Bytes)>)
-where
+pub(crate) async fn gossip<S, R>(
+    (mut sender, mut receiver): (S, R),
+    mut outgoing: mpsc::Receiver<Bytes>,
+    incoming: mpsc::Sender<(Hash32, Bytes)>,
+) where
     S: Sender<PublicKey = PublicKey>,
     R: Receiver<PublicKey = PublicKey>,
 {
+    let deliver = |peer: PublicKey, message: IoBuf| {
+        // Full: the application is behind, and bundles are retried by those who sent them.
+        let _ = incoming.try_send((name(&peer), Bytes::copy_from_slice(message.as_ref())));
+    };
     loop {
         select! {
             message = outgoing.recv() => {
-                let Some(message) = message else { return };
+                // Nobody holds a handle any more. The log goes on without one.
+                let Some(message) = message else { break };
                 sender.send(Recipients::All, IoBufs::from(message), false);
             },
             received = receiver.recv() => {
                 let Ok((peer, message)) = received else { return };
-                let message = Bytes::copy_from_slice(message.as_ref());
-                // Full: the application is behind, and bundles are retried by those who sent them.
-                let _ = incoming.try_send((name(&peer), message));
+                deliver(peer, message);
             },
         }
+    }
+    while let Ok((peer, message)) = receiver.recv().await {
+        deliver(peer, message);
     }
 }

@@ -4,8 +4,8 @@
 
 use std::{num::NonZeroU64, time::Duration};
 
-use commonware_consensus::{marshal, simplex};
 use commonware_codec::FixedSize;
+use commonware_consensus::{marshal, simplex};
 use commonware_cryptography::blake3;
 use commonware_glue::stateful::{db::p2p, probe};
 use commonware_p2p::max_message_size;

@@ -269,7 +269,8 @@ where
 
     // Consensus.
     let waker = Waker::new();
-    let paced = Paced { state: state.clone(), machine, timing, waker: waker.clone(), body_bytes_max: limits.body_bytes_max };
+    let paced =
+        Paced { state: state.clone(), machine, timing, waker: waker.clone(), body_bytes_max: limits.body_bytes_max };
     let automaton =
         Deferred::new(context.child("deferred"), paced, archive_mailbox.clone(), FixedEpocher::new(EPOCH_BLOCKS));
     let marshal = marshal.start(state.clone(), buffer, backfill);
@@ -314,11 +315,8 @@ where
     find_tip(&database, &archive_mailbox, &tip).await;
     let reader = StateReader { context: context.child("reader"), state: database, tip: tip.clone() };
     let encoder = context.child("metrics");
-    let live = Arc::new(Live {
-        reader: Box::new(reader),
-        metrics: Box::new(move || encoder.encode()),
-        peers: connected,
-    });
+    let live =
+        Arc::new(Live { reader: Box::new(reader), metrics: Box::new(move || encoder.encode()), peers: connected });
     let shared = Shared {
         tip,
         archive: archive_mailbox,
@@ -366,4 +364,3 @@ async fn find_tip<E: Env>(state: &State<E>, archive: &Archive, tip: &Tip) {
     }
     debug!(%root, "no stored header commits to the opened state: the tip is known with the next final block");
 }
-

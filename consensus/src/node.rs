@@ -137,7 +137,7 @@ impl Node {
             tokio::Config::new()
                 .with_tcp_nodelay(Some(true))
                 .with_worker_threads(config.threads.max(1))
-                .with_storage_directory(&config.directory)
+                .with_storage_directory(&config.directory),
         );
         let transport = transport(&config, transport_namespace(&network));
         let (stop, stopped) = oneshot::channel();
@@ -148,8 +148,7 @@ impl Node {
                 runner.start(|context| async move {
                     let (mut network, mut oracle) = lookup::Network::new(context.child("network"), transport);
                     oracle.track(engine::EPOCH.get(), addresses);
-                    let channels =
-                        Channels::open(|channel| network.register(channel.id(), channel.quota()));
+                    let channels = Channels::open(|channel| network.register(channel.id(), channel.quota()));
                     let encoder = context.child("peers");
                     let peers = Peers {
                         provider: oracle.clone(),

@@ -78,7 +78,8 @@ impl<E: StorageContext + Spawner> Paced<E> {
         clock.sleep(ahead.min(self.timing.min_interval)).await;
 
         let mut wakes = self.waker.0.subscribe();
-        let silence = until(clock, parent.timestamp_ms.saturating_add(millis(self.timing.heartbeat))).min(self.timing.heartbeat);
+        let silence =
+            until(clock, parent.timestamp_ms.saturating_add(millis(self.timing.heartbeat))).min(self.timing.heartbeat);
         let heartbeat = clock.sleep(silence);
         let work = async {
             while !self.machine.waiting(parent) {

@@ -39,8 +39,10 @@ pub fn verify(state: &Hash32, key: &Key, record: Option<&Record>, proof: &[u8]) 
     let root = blake3::Digest(state.0);
     let key = FixedBytes::new(*key);
     match (proof.split_first(), record) {
-        (Some((&PRESENT, proof)), Some(record)) => Presence::decode_cfg(Copying(proof), &(MAX_PROOF_DIGESTS_PER_ELEMENT, ()))
-            .is_ok_and(|proof| proof.verify::<Blake3, Encoding>(key, FixedBytes::new(*record), &root)),
+        (Some((&PRESENT, proof)), Some(record)) => {
+            Presence::decode_cfg(Copying(proof), &(MAX_PROOF_DIGESTS_PER_ELEMENT, ()))
+                .is_ok_and(|proof| proof.verify::<Blake3, Encoding>(key, FixedBytes::new(*record), &root))
+        }
         (Some((&ABSENT, proof)), None) => Absence::decode_cfg(Copying(proof), &(MAX_PROOF_DIGESTS_PER_ELEMENT, (), ()))
             .is_ok_and(|proof| proof.verify::<Blake3>(&key, &root)),
         _ => false,

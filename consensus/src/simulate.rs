@@ -110,11 +110,7 @@ pub struct Simulation {
 impl Simulation {
     /// `count` validators with keys that follow from `seed`. `machine` makes the state machine of a validator, by index,
     /// whenever it starts: what a machine holds in memory is lost in a crash.
-    pub fn new(
-        seed: u64,
-        count: u32,
-        machine: impl Fn(usize) -> Arc<dyn Machine> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn new(seed: u64, count: u32, machine: impl Fn(usize) -> Arc<dyn Machine> + Send + Sync + 'static) -> Self {
         let (group, identities) = keys::deal_insecurely(count, seed).expect("a simulation has a sensible size");
         let plan = Plan {
             seed,

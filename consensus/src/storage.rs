@@ -57,7 +57,13 @@ impl Sizes {
 }
 
 /// An archive by height and digest.
-pub(crate) fn archive<C>(sizes: &Sizes, partition: &str, what: &str, pages: CacheRef, codec_config: C) -> prunable::Config<EightCap, C> {
+pub(crate) fn archive<C>(
+    sizes: &Sizes,
+    partition: &str,
+    what: &str,
+    pages: CacheRef,
+    codec_config: C,
+) -> prunable::Config<EightCap, C> {
     prunable::Config {
         translator: EightCap,
         metadata_partition: format!("{partition}-{what}-metadata"),

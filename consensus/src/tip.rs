@@ -5,10 +5,7 @@
 
 use std::sync::Arc;
 
-use commonware_utils::{
-    channel::watch,
-    sync::Mutex,
-};
+use commonware_utils::{channel::watch, sync::Mutex};
 use lockstep_protocol::{header::Header, ids::Hash32};
 
 /// The applied tip, and the block that is being applied on top of it.
@@ -20,10 +17,7 @@ pub(crate) struct Tip {
 
 impl Tip {
     pub(crate) fn new(genesis: &Header) -> Self {
-        Self {
-            applied: Arc::new(watch::Sender::new(genesis.clone())),
-            applying: Arc::new(Mutex::new(genesis.clone())),
-        }
+        Self { applied: Arc::new(watch::Sender::new(genesis.clone())), applying: Arc::new(Mutex::new(genesis.clone())) }
     }
 
     /// The state is about to move to the one of `header`.

@@ -42,16 +42,8 @@ pub(crate) type Strategy = Sequential;
 pub(crate) const STRATEGY: Strategy = Sequential;
 
 /// The authenticated state on disk.
-pub(crate) type Database<E> = fixed::Db<
-    mmr::Family,
-    E,
-    FixedBytes<32>,
-    FixedBytes<RECORD_BYTES>,
-    Blake3,
-    EightCap,
-    CHUNK_BYTES,
-    Strategy,
->;
+pub(crate) type Database<E> =
+    fixed::Db<mmr::Family, E, FixedBytes<32>, FixedBytes<RECORD_BYTES>, Blake3, EightCap, CHUNK_BYTES, Strategy>;
 
 /// The authenticated state as it is shared between execution and readers.
 pub(crate) type State<E> = Shared<Database<E>>;

@@ -362,7 +362,13 @@ impl Machine for Cheating {
         (body.into(), Outcome { writes: [(key_of(77), Some(record_of(5)))].into(), lanes })
     }
 
-    fn apply(&self, position: &Position, body: &Bytes, records: &Records, standing: Standing) -> Result<Outcome, Invalid> {
+    fn apply(
+        &self,
+        position: &Position,
+        body: &Bytes,
+        records: &Records,
+        standing: Standing,
+    ) -> Result<Outcome, Invalid> {
         self.0.apply(position, body, records, standing)
     }
 
@@ -374,9 +380,8 @@ impl Machine for Cheating {
 #[test]
 fn a_leader_with_an_invalid_body_loses_its_turns_only() {
     over_seeds(1_200, |seed| {
-        let Network { mut simulation, machines, .. } = network_with(seed, |index, machine| {
-            if index == 2 { Arc::new(Cheating(machine)) } else { machine }
-        });
+        let Network { mut simulation, machines, .. } =
+            network_with(seed, |index, machine| if index == 2 { Arc::new(Cheating(machine)) } else { machine });
         let name = simulation.name(2);
         simulation.run(async |city: &mut City<'_>| {
             city.start_all().await;

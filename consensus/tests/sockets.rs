@@ -17,7 +17,10 @@ use lockstep_consensus::{
     node::{Config, Node},
     proof,
 };
-use lockstep_protocol::{header::Header, ids::{Hash32, Height}};
+use lockstep_protocol::{
+    header::Header,
+    ids::{Hash32, Height},
+};
 
 const VALIDATORS: u32 = 4;
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -197,11 +197,13 @@ impl Node {
     /// Starts a node. It serves when this returns; `/readyz` tells when it has caught up.
     pub async fn start(config: &Config) -> Result<Self, NodeError> {
         let parts = Parts::new(config, keys::load_genesis(&config.genesis)?)?;
+        let index = parts.index.clone();
         let log = start_log(parts.log_config(config)?, parts.application.clone()).await?;
         match Self::join(config, parts, &log).await {
             Ok(joined) => Ok(joined.with(log)),
             Err(error) => {
                 stop_log(log).await;
+                released(&index).await;
                 Err(error)
             }
         }

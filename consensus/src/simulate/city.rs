@@ -115,8 +115,7 @@ impl<'a> City<'a> {
         let others: Vec<_> = self.names.iter().filter(|name| **name != me).cloned().collect();
         let (near, far) = others.split_at(others.len() / 2);
         let conduct = &self.plan.conduct[index];
-        let [first, second] =
-            links::open(&context, &self.oracle, &me, conduct, (near.to_vec(), far.to_vec())).await;
+        let [first, second] = links::open(&context, &self.oracle, &me, conduct, (near.to_vec(), far.to_vec())).await;
         let mut tasks = Vec::new();
         let Some(handle) = self.spawn(&context, index, 0, first, &mut tasks).await else {
             return false;
@@ -155,12 +154,7 @@ impl<'a> City<'a> {
         let machine: Arc<dyn Machine> = match &plan.conduct[index] {
             // Twins are not expected to agree with anybody, not even with each other.
             Conduct::Twins => machine,
-            _ => Arc::new(Witnessed {
-                machine,
-                witness: self.witness.clone(),
-                index,
-                on_final: plan.on_final.clone(),
-            }),
+            _ => Arc::new(Witnessed { machine, witness: self.witness.clone(), index, on_final: plan.on_final.clone() }),
         };
         let setup = Setup {
             me: self.names[index].clone(),

@@ -108,8 +108,7 @@ pub(super) async fn open(
     for channel in Channel::ALL {
         let (sender, receiver) =
             control.register(channel.id(), channel.quota()).await.expect("the simulated network runs");
-        let withheld =
-            matches!(conduct, Conduct::Withholds) && matches!(channel, Channel::Blocks | Channel::Backfill);
+        let withheld = matches!(conduct, Conduct::Withholds) && matches!(channel, Channel::Blocks | Channel::Backfill);
         let audience = audience.clone();
         let forward = move |origin, recipients: &Recipients<PublicKey>, _: &IoBuf| {
             if withheld {

@@ -85,7 +85,7 @@ async fn four_validators_order_a_bundle_and_all_tell_the_same() {
     let network = Network::deal(4);
     let starts = (0..4).map(|validator| network.start(validator));
     let nodes = futures::future::join_all(starts).await;
-    reached(&nodes[0], 1).await;
+    futures::future::join_all(nodes.iter().map(|node| reached(node, 1))).await;
     let (id, height) = order(&nodes[0], 0, 0).await;
     // The one that only heard of it by gossip orders its own too.
     let (_, later) = order(&nodes[3], 1, 0).await;
@@ -159,7 +159,7 @@ async fn garbage_on_the_validators_port_disturbs_nothing() {
     // Of four on one address, so that strangers get as far as the handshake.
     let network = Network::deal(4);
     let nodes = futures::future::join_all((0..4).map(|validator| network.start(validator))).await;
-    reached(&nodes[0], 1).await;
+    futures::future::join_all(nodes.iter().map(|node| reached(node, 1))).await;
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut received = 0;
     for round in 0..40 {

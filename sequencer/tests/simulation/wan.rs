@@ -33,7 +33,7 @@ fn finality_takes_a_few_one_way_delays() {
     eprintln!("one-way delay  propose -> final, p50  p99   submit -> final, p50  p99   bundles a block");
     for delay in [25, 50, 100] {
         let mut figures = measure(delay);
-        let in_delays = |times: &mut Vec<u64>, rank| quantile(times, rank) as f64 / delay as f64;
+        let in_delays = |times: &mut [u64], rank| quantile(times, rank) as f64 / delay as f64;
         let (p50, p99) = (in_delays(&mut figures.finality, 0.5), in_delays(&mut figures.finality, 0.99));
         let (service50, service99) = (in_delays(&mut figures.service, 0.5), in_delays(&mut figures.service, 0.99));
         let size = figures.bundles_per_block;
@@ -89,7 +89,7 @@ fn measure(delay: u64) -> Figures {
     figures
 }
 
-fn quantile(times: &mut Vec<u64>, rank: f64) -> u64 {
+fn quantile(times: &mut [u64], rank: f64) -> u64 {
     times.sort_unstable();
     times[((times.len() - 1) as f64 * rank) as usize]
 }
