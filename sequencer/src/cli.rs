@@ -14,6 +14,7 @@ use crate::{
     config::{self, Config, ConfigError, Pace},
     keys::{self, AccountKind, DealOptions, KeysError, Place, Secret},
     node::{self, NodeError},
+    public::mirror::{self, MirrorArgs, MirrorError},
 };
 
 /// What `lockstep` does.
@@ -22,6 +23,9 @@ pub enum Command {
     /// Run a validator until it is told to stop (Ctrl-C or SIGTERM).
     #[command(after_help = NODE_HELP)]
     Node(NodeArgs),
+    /// Follow, check and serve the lanes without being a validator, until it is told to stop.
+    #[command(after_help = MIRROR_HELP)]
+    Mirror(MirrorArgs),
     /// Make and show keys, and deal a new network.
     #[command(subcommand, after_help = KEYS_HELP)]
     Keys(KeysCommand),
@@ -118,6 +122,9 @@ pub enum CliError {
     /// The node.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// The mirror.
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
     /// The arguments contradict each other.
     #[error("{0}")]
     Arguments(String),
@@ -144,6 +151,11 @@ A key file is one line, mode 0600. Nothing prints a secret.
   lockstep keys new --out maker.key
   lockstep keys show maker.key";
 
+const MIRROR_HELP: &str = "\
+It trusts the group key in genesis.json and nothing else: every item is checked, and serves as its own proof to others.
+  lockstep mirror --genesis genesis.json --data mirror \\
+      --bootstrap /ip4/192.0.2.1/tcp/9645/p2p/12D3KooW... --listen /ip4/0.0.0.0/tcp/9645";
+
 const DEAL_HELP: &str = "\
 Example: four validators on this machine, two rollups, one funded account
   lockstep keys new --out maker.key
@@ -162,6 +174,10 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<(), CliError> {
             let config = Config::load(&path)?;
             node::init_log(&config.log);
             node::block_on(config.threads, node::run(config, node::terminated()))??;
+        }
+        Command::Mirror(args) => {
+            node::init_log(&config::Log::default());
+            node::block_on(0, mirror::run(args.into_config()?))??;
         }
         Command::Keys(command) => keys_command(command, out)?,
         Command::Index(IndexCommand::Rebuild { config }) => {
