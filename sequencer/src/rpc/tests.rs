@@ -39,9 +39,11 @@ pub(crate) fn hex_of(message: &impl Wire) -> String {
 async fn http(address: SocketAddr, request: String) -> (u16, String) {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.expect("it listens");
-        stream.write_all(request.as_bytes()).await.expect("sent");
+        // A request that is too long is answered, and the connection closed, before all of it was sent.
+        let _ = stream.write_all(request.as_bytes()).await;
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.expect("answered");
+        let read = stream.read_to_end(&mut answer).await;
+        assert!(read.is_ok() || !answer.is_empty(), "{read:?}");
         String::from_utf8(answer).expect("text")
     };
     let answer = tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time");
@@ -428,7 +430,9 @@ async fn garbage_on_the_public_port_is_refused_and_disturbs_nobody() {
     }
     let unknown = call(address, "lockstep_steal", json!([])).await;
     assert_eq!(unknown["error"]["code"], -32601);
-    let (status, _) = post(address, &" ".repeat(REQUEST_BYTES_MAX as usize + 1)).await;
+    // By its length alone: not a byte of it is waited for.
+    let head = "POST / HTTP/1.1\r\nhost: node\r\nconnection: close\r\ncontent-type: application/json";
+    let (status, _) = http(address, format!("{head}\r\ncontent-length: {}\r\n\r\n", REQUEST_BYTES_MAX + 1)).await;
     assert_eq!(status, 413, "a request that is too long");
     let (status, _) = get(address, "/unknown").await;
     assert!((400..500).contains(&status));
