@@ -30,6 +30,9 @@ struct Arguments {
     /// Milliseconds between an L1's blocks; 0 makes a block for each transaction.
     #[arg(long, default_value_t = 1_000)]
     interval_ms: u64,
+    /// Makes blocks on `evm_mine` only.
+    #[arg(long)]
+    manual: bool,
     /// A genesis.json in geth's format; without one, hardhat's ten well-known accounts hold 10,000 ether each.
     #[arg(long)]
     genesis: Option<PathBuf>,
@@ -60,8 +63,8 @@ async fn main() -> anyhow::Result<()> {
     let interval = Duration::from_millis(arguments.interval_ms);
     let role = match arguments.role {
         Kind::L1 => Role::L1(L1 {
-            interval: (!interval.is_zero()).then_some(interval),
-            instant: interval.is_zero(),
+            interval: (!arguments.manual && !interval.is_zero()).then_some(interval),
+            instant: !arguments.manual && interval.is_zero(),
             ..L1::default()
         }),
         Kind::Optimism => Role::Optimism(Optimism {

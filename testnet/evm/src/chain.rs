@@ -87,6 +87,23 @@ impl Chain {
         self.canonical.get(&block.header.number) == Some(&block.hash)
     }
 
+    /// Whether `hash` is `of` or one of its ancestors.
+    pub(crate) fn is_ancestor(&self, hash: &B256, of: &Block) -> bool {
+        let Some(block) = self.blocks.get(hash) else { return false };
+        let mut next = Some(of);
+        while let Some(walked) = next.filter(|walked| walked.header.number >= block.header.number) {
+            if walked.hash == *hash {
+                return true;
+            }
+            // From the chain on, the way down is known.
+            if self.is_canonical(walked) {
+                return self.is_canonical(block);
+            }
+            next = self.blocks.get(&walked.header.parent_hash).map(|parent| &**parent);
+        }
+        false
+    }
+
     /// The chain's block with this transaction, and its place there.
     pub(crate) fn transaction(&self, hash: &B256) -> Option<(&Arc<Block>, usize)> {
         let (block, index) = self.transactions.get(hash)?;
@@ -142,7 +159,7 @@ impl Chain {
         if self.blocks.insert(block.hash, block.clone()).is_none() {
             self.side.push(block.hash);
         }
-        if self.side.len() > SIDE_BLOCKS_MAX {
+        while self.side.len() > SIDE_BLOCKS_MAX {
             let oldest = self.side.remove(0);
             self.blocks.remove(&oldest);
             self.states.remove(&oldest);

@@ -95,6 +95,18 @@ pub(crate) enum Invalid {
     Skip,
     /// The block is refused.
     Refuse,
+    /// The block is refused for one of the first so many; later ones are left out.
+    SkipAfter(usize),
+}
+
+impl Invalid {
+    fn skips(self, index: usize) -> bool {
+        match self {
+            Self::Skip => true,
+            Self::Refuse => false,
+            Self::SkipAfter(forced) => index >= forced,
+        }
+    }
 }
 
 /// A transaction that was left out of a block.
@@ -140,6 +152,9 @@ pub enum BlockError {
     /// More than any block has.
     #[error("{0} transactions are more than any block has")]
     TooManyTransactions(usize),
+    /// It executes to something else than its header says.
+    #[error("{0}")]
+    Differs(String),
     /// A contract of the protocol itself failed.
     #[error("the system call to {0} failed")]
     SystemCall(Address),
@@ -421,7 +436,7 @@ pub(crate) fn execute(
                 receipts.push(Receipt::new(envelope, done.gas_used, machine.l1_fee(&tx), &tx));
                 transactions.push(tx);
             }
-            Err(reason) if invalid == Invalid::Skip => skipped.push(Skipped { index, hash: tx.hash(), reason }),
+            Err(reason) if invalid.skips(index) => skipped.push(Skipped { index, hash: tx.hash(), reason }),
             Err(reason) => return Err(BlockError::Invalid { index, hash: tx.hash(), reason }),
         }
     }

@@ -106,6 +106,10 @@ impl Miner {
             }
             let miner = self.clone();
             match tokio::task::spawn_blocking(move || miner.mine()).await {
+                // What did not fit waits for no arrival to be mined.
+                Ok(Ok(block)) if now.instant && !block.transactions.is_empty() && self.core.pool().len() > 0 => {
+                    self.arrived.notify_one();
+                }
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => warn!(%error, "no block was made"),
                 Err(error) => warn!(%error, "making a block stopped"),

@@ -4,6 +4,7 @@ use crate::{
     block::Block,
     config::{Config, Role},
     core::{Core, CoreError},
+    engine,
     l1::{Miner, Reorg, ReorgError, Settings},
     rollup::{self, BlockInput, BlockResult},
     rpc::{self, Service},
@@ -72,13 +73,22 @@ impl Node {
         };
         let takes_transactions = !matches!(core.role, Role::Rollup(_));
         let service = Service { core: core.clone(), miner: miner.clone(), takes_transactions };
-        let (rpc, server) =
-            rpc::serve(address, rpc::module(service)?).await.map_err(|source| NodeError::Listen { address, source })?;
+        let listen = |address| move |source| NodeError::Listen { address, source };
+        let (rpc, server) = rpc::serve(address, rpc::module(service.clone())?).await.map_err(listen(address))?;
+        let mut servers = vec![server];
+        let mut engine = None;
+        if let Role::Optimism(optimism) = &core.role {
+            let mut methods = rpc::module(service)?;
+            methods.merge(engine::module(core.clone(), optimism.fork)?)?;
+            let served = rpc::serve_with_token(optimism.engine, methods, optimism.jwt_secret).await;
+            let (address, server) = served.map_err(listen(optimism.engine))?;
+            servers.push(server);
+            engine = Some(address);
+        }
         let mining = miner.clone().map(|miner| tokio::spawn(miner.run()).abort_handle());
         let head = core.head();
         info!(%rpc, chain = core.rules.chain_id, number = head.header.number, hash = %head.hash, "node started");
-        let engine = None;
-        Ok(Self { core, miner, rpc, engine, servers: vec![server], mining })
+        Ok(Self { core, miner, rpc, engine, servers, mining })
     }
 
     /// Where JSON-RPC is served over HTTP.

@@ -305,6 +305,35 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
+    /// A leaf of bytes as they are, as the published vectors have them.
+    #[derive(Clone)]
+    struct Plain(&'static str);
+
+    impl Value for Plain {
+        fn encode_value(&self) -> Vec<u8> {
+            self.0.as_bytes().to_vec()
+        }
+    }
+
+    #[test]
+    fn ethereums_published_vectors_of_secure_tries_hold() {
+        // ethereum/tests, TrieTests/trieanyorder_secureTrie.json: "singleItem" and "dogs".
+        let single: &[(&str, &str)] = &[("A", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")];
+        let dogs: &[(&str, &str)] = &[("doe", "reindeer"), ("dog", "puppy"), ("dogglesworth", "cat")];
+        let vectors = [
+            (single, "e9e2935138352776cad724d31c9fa5266a5c593bb97726dd2a908fe6d53284df"),
+            (dogs, "d4cd937e4a4368d7931a9cf51686b7e10abb3dce38a39000fd7902a092b64585"),
+        ];
+        for (entries, root) in vectors {
+            let mut trie = Trie::default();
+            for (key, value) in entries {
+                trie.insert(&keccak256(key), Plain(value));
+            }
+            assert_eq!(alloy_primitives::hex::encode(trie.root()), root);
+        }
+        assert_eq!(Trie::<Plain>::default().root(), EMPTY_ROOT_HASH);
+    }
+
     /// Keys that share long prefixes, so that extensions and collapses happen.
     fn key(seed: u8) -> B256 {
         let mut key = [0x11_u8; 32];

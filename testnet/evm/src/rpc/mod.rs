@@ -13,7 +13,8 @@ mod methods;
 mod shapes;
 mod subscribe;
 
-use crate::{core::Core, l1::Miner};
+use crate::{core::Core, jwt::TokenLayer, l1::Miner};
+use alloy_primitives::B256;
 use jsonrpsee::{
     RpcModule,
     server::{BatchRequestConfig, PingConfig, RegisterMethodError, Server, ServerConfig, ServerHandle},
@@ -63,8 +64,20 @@ pub(crate) async fn serve(address: SocketAddr, module: RpcModule<Service>) -> io
     Ok((address, server.start(module)))
 }
 
+/// Serves them to those who have a token for `secret`.
+pub(crate) async fn serve_with_token(
+    address: SocketAddr,
+    module: RpcModule<Service>,
+    secret: B256,
+) -> io::Result<(SocketAddr, ServerHandle)> {
+    let middleware = tower::ServiceBuilder::new().layer(TokenLayer { secret });
+    let server = Server::builder().set_config(config()).set_http_middleware(middleware).build(address).await?;
+    let address = server.local_addr()?;
+    Ok((address, server.start(module)))
+}
+
 /// The limits of both ports.
-pub(crate) fn config() -> ServerConfig {
+fn config() -> ServerConfig {
     ServerConfig::builder()
         .max_request_body_size(REQUEST_BYTES_MAX)
         .max_response_body_size(RESPONSE_BYTES_MAX)
