@@ -45,7 +45,8 @@ async fn sparse_feeds_lead_to_the_same_closing_heights_as_dense_ones() {
         let (rarely, mut clock) = (1 + draw.below(200), 10_000);
         let lane: Vec<_> = (1..3_000)
             .map(|height| {
-                clock += 1 + draw.below(if draw.below(50) == 0 { 9_000 } else { 300 });
+                let pause = if draw.below(50) == 0 { 9_000 } else { 300 };
+                clock += 1 + draw.below(pause);
                 let busy = draw.below(rarely) == 0;
                 LaneBlock {
                     rollup: RollupId(7),

@@ -60,15 +60,17 @@ where
     let mut kept: Vec<usize> = (0..candidates.len()).collect();
     // So many of `kept` are known to make a block.
     let mut good = 0;
+    let mut is_well = false;
     loop {
         let refusal = match make(kept.clone()).await {
             Ok(payload) => return compare(payload, deposits, candidates, &kept),
             Err(EngineError::Attributes(refusal)) if !kept.is_empty() => refusal,
             Err(error) => return Err(error),
         };
-        if good == 0 {
+        if !is_well {
             // If not even the deposits make a block, no transaction is to blame.
             make(Vec::new()).await?;
+            is_well = true;
         }
         good = blame(&kept, candidates, good, &refusal, &mut make).await?;
         kept.remove(good);

@@ -200,7 +200,7 @@ impl Derivation {
         // What was fetched is read first: the chain of headers forgets its oldest.
         let ahead = self.l1_chain.last().map_or(0, |last| last.number.saturating_sub(self.derived.l1));
         if ahead < STEPS_AT_ONCE as u64 {
-            refreshed = self.l1_chain.refresh(&self.l1).await?;
+            refreshed = self.l1_chain.refresh(&self.l1, u64::MAX).await?;
         }
         self.rewind().await?;
         for _ in 0..STEPS_AT_ONCE {

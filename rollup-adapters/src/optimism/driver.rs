@@ -45,6 +45,8 @@ use crate::{
 
 /// L1 blocks before the head's origin that are kept: how deep a reorganisation is followed.
 const L1_BEFORE_HEAD: u64 = 128;
+/// L1 blocks after it that are fetched ahead: what a driver that is far behind builds on next.
+const L1_AFTER_HEAD: u64 = 512;
 /// Waiting for the lane is interrupted this often, to look at L1.
 const LANE_WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -107,6 +109,8 @@ pub struct Driver {
     places: Places,
     state: Option<State>,
     looked_at_l1: Option<Instant>,
+    /// Where L1 ended when a block needed more of it.
+    l1_end: Option<u64>,
 }
 
 /// Where the chain stands.
@@ -167,6 +171,7 @@ impl Driver {
             service,
             state: None,
             looked_at_l1: None,
+            l1_end: None,
         }
     }
 
@@ -222,9 +227,13 @@ impl Driver {
         let tip = state.tip();
         let place = match self.adapter.place_next(self.feed.blocks(), &tip, &self.l1_chain.view()?) {
             // The log has seen a block of L1 that our node has not: it will.
-            Err(AdapterError::L1Behind { .. }) => {
-                tokio::time::sleep(self.config.l1_poll.min(LANE_WAIT_MAX)).await;
+            Err(AdapterError::L1Behind { last, .. }) => {
                 self.looked_at_l1 = None;
+                // Far behind, headers come in parts, and the next part is there already.
+                if self.l1_end == Some(last) {
+                    tokio::time::sleep(self.config.l1_poll.min(LANE_WAIT_MAX)).await;
+                }
+                self.l1_end = Some(last);
                 return Ok(());
             }
             place => place?,
@@ -290,10 +299,18 @@ impl Driver {
         if self.looked_at_l1.is_some_and(|last| last.elapsed() < self.config.l1_poll) {
             return Ok(());
         }
-        match self.l1_chain.refresh(&self.l1).await {
+        let head = self.state.as_ref().map_or(0, |state| state.head.info.origin.number);
+        let derived = self.derived.borrow().clone();
+        match self.l1_chain.refresh(&self.l1, head.saturating_add(L1_AFTER_HEAD)).await {
             Ok(_) => {
                 let number = self.l1_chain.last().map_or(0, |last| last.number);
-                self.service.update(|status| (status.l1.number, status.l1.trouble) = (number, None));
+                self.service.update(|status| {
+                    if status.l1.trouble.take().is_some() {
+                        tracing::info!(number, "L1 answers again");
+                    }
+                    status.l1.number = number;
+                    status.derivation = derived;
+                });
             }
             // Blocks that need nothing new of L1 go on without it.
             Err(error) if self.l1_chain.last().is_some() => {
@@ -378,12 +395,12 @@ impl Driver {
         let (planned, unfit) = self.adapter.fill(self.feed.blocks(), tip, place, &gas);
         let candidates = &planned.block.transactions;
         let forkchoice = self.forkchoice(&state.head);
-        let engine = &self.engine;
+        let (engine, isthmus) = (&self.engine, self.rollup.isthmus(attributes.timestamp));
         let make = |indexes: Vec<usize>| {
             let chosen = indexes.iter().map(|index| candidates[*index].as_slice());
             let json = attributes.to_json(chosen);
             let forkchoice = &forkchoice;
-            async move { engine.make(forkchoice, json).await }
+            async move { engine.make(forkchoice, json, isthmus).await }
         };
         let Built { payload, block, skipped } = build(&attributes.deposits, candidates, make).await?;
         let next = self.check(&state.head, &attributes, &block)?;

@@ -1,7 +1,8 @@
 //! How is the execution client told what to do?
 //!
-//! The Engine API as of Isthmus (`engine_forkchoiceUpdatedV3`, `engine_getPayloadV4`, `engine_newPayloadV4`), over HTTP with a
-//! JWT: what op-geth, op-reth and everything that stands in for them serve. Whether to try again is the driver's decision.
+//! The Engine API as of Isthmus (`engine_forkchoiceUpdatedV3`, `engine_getPayloadV4`, `engine_newPayloadV4`), and V3 of the latter
+//! before, over HTTP with a JWT: what op-geth, op-reth and everything that stands in for them serve. Whether to try again is the
+//! driver's decision.
 
 use alloy_primitives::B256;
 use serde::Deserialize;
@@ -81,13 +82,14 @@ struct Envelope {
 pub struct Payload {
     /// As the client gave it.
     pub json: Value,
-    requests: Vec<Value>,
+    /// Isthmus alone has them, and always none.
+    requests: Option<Vec<Value>>,
 }
 
 #[cfg(test)]
 impl Payload {
     pub(super) fn of(json: Value) -> Self {
-        Self { json, requests: vec![] }
+        Self { json, requests: None }
     }
 }
 
@@ -102,18 +104,27 @@ impl Engine {
         self.forkchoice(forkchoice, Value::Null).await.map(|_| ())
     }
 
-    /// Has the client make a block on `forkchoice.head`.
-    pub async fn make(&self, forkchoice: &Forkchoice, attributes: Value) -> Result<Payload, EngineError> {
+    /// Has the client make a block on `forkchoice.head`, under Isthmus' rules or those before.
+    pub async fn make(
+        &self,
+        forkchoice: &Forkchoice,
+        attributes: Value,
+        isthmus: bool,
+    ) -> Result<Payload, EngineError> {
         let id = self.forkchoice(forkchoice, attributes).await?;
         let id = id.ok_or_else(|| EngineError::Answer("that the head is valid, and begins no block".into()))?;
-        let envelope: Envelope = self.rpc.call("engine_getPayloadV4", &[json!(id)]).await?;
-        Ok(Payload { json: envelope.execution_payload, requests: envelope.execution_requests })
+        let method = if isthmus { "engine_getPayloadV4" } else { "engine_getPayloadV3" };
+        let envelope: Envelope = self.rpc.call(method, &[json!(id)]).await?;
+        let requests = isthmus.then_some(envelope.execution_requests);
+        Ok(Payload { json: envelope.execution_payload, requests })
     }
 
     /// Has the client execute and keep a block.
     pub async fn take(&self, payload: &Payload, parent_beacon_block_root: B256) -> Result<(), EngineError> {
-        let params = [payload.json.clone(), json!([]), json!(parent_beacon_block_root), json!(payload.requests)];
-        judge(self.rpc.call("engine_newPayloadV4", &params).await?, "its own block")
+        let mut params = vec![payload.json.clone(), json!([]), json!(parent_beacon_block_root)];
+        params.extend(payload.requests.as_ref().map(|requests| json!(requests)));
+        let method = if payload.requests.is_some() { "engine_newPayloadV4" } else { "engine_newPayloadV3" };
+        judge(self.rpc.call(method, &params).await?, "its own block")
     }
 
     async fn forkchoice(&self, forkchoice: &Forkchoice, attributes: Value) -> Result<Option<String>, EngineError> {

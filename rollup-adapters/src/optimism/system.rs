@@ -40,12 +40,18 @@ impl SystemConfig {
         let Some(value) = content(&log.data) else { return false };
         match (kind.0[31], value.as_slice()) {
             (0, [word]) => self.batcher = Address::from_word(*word),
-            (1, [_overhead, scalar]) => {
-                if scalar.0[0] == 1 {
+            (1, [_overhead, scalar]) => match scalar.0 {
+                // Ecotone's form, with a weight for blobs, and the one before.
+                [1, ref padding @ .., _, _, _, _, _, _, _, _] if padding.iter().all(|byte| *byte == 0) => {
                     self.blob_base_fee_scalar = u32_at(scalar, 24);
+                    self.base_fee_scalar = u32_at(scalar, 28);
                 }
-                self.base_fee_scalar = u32_at(scalar, 28);
-            }
+                [0, ref padding @ .., _, _, _, _] if padding.iter().all(|byte| *byte == 0) => {
+                    self.blob_base_fee_scalar = 0;
+                    self.base_fee_scalar = u32_at(scalar, 28);
+                }
+                _ => return false,
+            },
             (2, [word]) => self.gas_limit = u64_at(word, 24),
             (4, [word]) => self.eip1559_params = B64::from_slice(&word.0[24..]),
             (5, [word]) => {
@@ -73,4 +79,68 @@ fn u32_at(word: &B256, at: usize) -> u32 {
 
 fn u64_at(word: &B256, at: usize) -> u64 {
     u64::from_be_bytes(word.0[at..at + 8].try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::{U256, keccak256};
+
+    use super::*;
+
+    fn log(kind: u64, words: &[B256]) -> Log {
+        let word = |number: u64| B256::from(U256::from(number));
+        let mut data = [word(32), word(words.len() as u64 * 32)].concat();
+        data.extend(words.concat());
+        let json = serde_json::json!({
+            "address": Address::ZERO, "topics": [CONFIG_UPDATE, B256::ZERO, word(kind)],
+            "data": alloy_primitives::Bytes::from(data), "logIndex": "0x0", "blockHash": B256::ZERO, "blockNumber": "0x1",
+        });
+        serde_json::from_value(json).expect("a log")
+    }
+
+    #[test]
+    fn events_change_what_they_name_and_malformed_ones_nothing() {
+        assert_eq!(CONFIG_UPDATE, keccak256("ConfigUpdate(uint256,uint8,bytes)"));
+        let mut system = SystemConfig { blob_base_fee_scalar: 9, ..SystemConfig::default() };
+        let word = |number: u128| B256::from(U256::from(number));
+        let mut scalar = word(7 << 32 | 5);
+        scalar.0[0] = 1;
+        assert!(system.apply(&log(0, &[Address::repeat_byte(3).into_word()])));
+        assert!(system.apply(&log(1, &[B256::ZERO, scalar])));
+        assert!(system.apply(&log(2, &[word(40_000_000)])));
+        assert!(system.apply(&log(4, &[word(250 << 32 | 6)])));
+        assert!(system.apply(&log(5, &[word(11 << 64 | 13)])));
+        let expected = SystemConfig {
+            batcher: Address::repeat_byte(3),
+            gas_limit: 40_000_000,
+            base_fee_scalar: 5,
+            blob_base_fee_scalar: 7,
+            eip1559_params: B64::from((250_u64 << 32 | 6).to_be_bytes()),
+            operator_fee_scalar: 11,
+            operator_fee_constant: 13,
+        };
+        assert_eq!(system, expected);
+        let mut padded = scalar;
+        padded.0[5] = 1;
+        let mut unknown = scalar;
+        unknown.0[0] = 2;
+        let mut cut = log(2, &[word(1)]);
+        cut.data = cut.data.slice(..95);
+        let mut other = log(2, &[word(1)]);
+        other.topics[1] = word(1);
+        let bad = [
+            log(1, &[B256::ZERO, padded]),
+            log(1, &[B256::ZERO, unknown]),
+            log(3, &[word(1)]),
+            log(2, &[]),
+            cut,
+            other,
+        ];
+        for log in bad {
+            assert!(!system.apply(&log), "{log:?}");
+            assert_eq!(system, expected);
+        }
+        assert!(system.apply(&log(1, &[B256::ZERO, word(4)])));
+        assert_eq!((system.base_fee_scalar, system.blob_base_fee_scalar), (4, 0), "the form before Ecotone");
+    }
 }

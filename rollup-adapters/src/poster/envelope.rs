@@ -142,6 +142,8 @@ mod tests {
     use super::*;
     use crate::poster::signer::recover;
 
+    type WithSidecar = alloy_consensus::EthereumTxEnvelope<TxEip4844WithSidecar<BlobTransactionSidecarVariant>>;
+
     const PRICE: Price = Price { fee: 100, tip: 3, blob_fee: 9 };
 
     #[tokio::test]
@@ -162,11 +164,10 @@ mod tests {
         for (kind, proofs) in [(Sidecar::Eip4844, 1), (Sidecar::Eip7594, 128)] {
             let draft = Draft::new(Address::repeat_byte(9), vec![], std::slice::from_ref(&blob), 21_000, kind);
             let signed = draft.expect("a draft").sign(&signer, 5, 1, &PRICE).await.expect("signs");
-            let decoded = alloy_consensus::transaction::PooledTransaction::decode_2718_exact(&signed.raw);
-            let decoded = decoded.expect("decodes");
-            assert_eq!(*decoded.hash(), signed.hash);
+            let decoded = WithSidecar::decode_2718_exact(&signed.raw).expect("decodes");
+            assert_eq!(*decoded.tx_hash(), signed.hash);
             assert_eq!(decoded.blob_versioned_hashes().map(<[B256]>::to_vec), versioned_hash(&blob).map(|h| vec![h]));
-            let alloy_consensus::transaction::PooledTransaction::Eip4844(inner) = &decoded else { panic!("blobs") };
+            let WithSidecar::Eip4844(inner) = &decoded else { panic!("blobs") };
             let count = match &inner.tx().sidecar {
                 BlobTransactionSidecarVariant::Eip4844(sidecar) => sidecar.proofs.len(),
                 BlobTransactionSidecarVariant::Eip7594(sidecar) => sidecar.cell_proofs.len(),

@@ -73,8 +73,10 @@ impl L1Chain {
         L1View::new(self.headers.iter().map(L1Header::origin).collect())
     }
 
-    /// Follows the node: drops what it no longer has, and adds what is new, up to [`FETCH_MAX`] blocks.
-    pub async fn refresh(&mut self, l1: &L1) -> Result<Refreshed, RpcError> {
+    /// Follows the node: drops what it no longer has, and adds what is new, up to [`FETCH_MAX`] blocks and to number `until`.
+    ///
+    /// The oldest headers give way to new ones, so `until` should be near to what is needed next.
+    pub async fn refresh(&mut self, l1: &L1, until: u64) -> Result<Refreshed, RpcError> {
         let mut refreshed = Refreshed::default();
         let latest = l1.latest().await?;
         // A shorter chain may be another one, so the end is checked first.
@@ -92,7 +94,7 @@ impl L1Chain {
         }
         while refreshed.added < FETCH_MAX {
             let number = self.headers.back().map_or(self.first, |last| last.number.saturating_add(1));
-            if number > latest.number {
+            if number > latest.number.min(until) {
                 break;
             }
             let header = if number == latest.number { Some(latest.clone()) } else { l1.header(number).await? };
