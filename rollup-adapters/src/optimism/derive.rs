@@ -195,6 +195,7 @@ impl Derivation {
     pub async fn advance(&mut self) -> Result<bool, DeriveError> {
         if self.steps.is_empty() {
             self.begin().await?;
+            self.tell();
         }
         let mut refreshed = Refreshed::default();
         // What was fetched is read first: the chain of headers forgets its oldest.

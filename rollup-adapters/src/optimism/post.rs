@@ -205,7 +205,7 @@ impl Poster {
             // The chain is being rebuilt after a reorganisation of L1; derivation will notice.
             return Ok(false);
         }
-        let (blocks, bytes) = self.missing(&safe, head.number).await?;
+        let (blocks, bytes) = missing(&self.chain, &safe, head.number).await?;
         let oldest = blocks.first().map_or(0, |block| head.timestamp.saturating_sub(block.timestamp));
         if blocks.is_empty() || bytes < self.config.enough_bytes && oldest < self.config.max_delay_seconds {
             return Ok(false);
@@ -241,23 +241,6 @@ impl Poster {
             Ok(Ok(now)) => Ok(now.safe == begun_with.safe && now.agreed),
             _ => Ok(false),
         }
-    }
-
-    /// The executed blocks after `safe`, as many as a round takes, and the bytes of their transactions.
-    async fn missing(&self, safe: &L2Block, head: u64) -> Result<(Vec<L2Block>, usize), PostError> {
-        let mut blocks: Vec<L2Block> = Vec::new();
-        let mut bytes = 0;
-        for number in safe.number + 1..=head.min(safe.number + ROUND_BLOCKS_MAX) {
-            let block = self.chain.number(number).await?;
-            let follows = blocks.last().map_or(safe.hash, |parent| parent.hash) == block.parent_hash;
-            let size: usize = block.transactions.iter().map(Vec::len).sum();
-            if !follows || !blocks.is_empty() && bytes + size > ROUND_BYTES_MAX {
-                break;
-            }
-            bytes += size;
-            blocks.push(block);
-        }
-        Ok((blocks, bytes))
     }
 
     fn target(&self, market: &Market, bytes: usize, takes_blobs: bool) -> BatchTarget {
@@ -340,6 +323,23 @@ impl Poster {
             Batch::Blobs(blobs) => Request { to, blobs, gas: Some(BLOB_TRANSACTION_GAS), ..Request::default() },
         }
     }
+}
+
+/// The executed blocks after `safe`, as many as a round takes, and the bytes of their transactions.
+async fn missing(chain: &Chain, safe: &L2Block, head: u64) -> Result<(Vec<L2Block>, usize), PostError> {
+    let mut blocks: Vec<L2Block> = Vec::new();
+    let mut bytes = 0;
+    for number in safe.number + 1..=head.min(safe.number + ROUND_BLOCKS_MAX) {
+        let block = chain.number(number).await?;
+        let follows = blocks.last().map_or(safe.hash, |parent| parent.hash) == block.parent_hash;
+        let size: usize = block.transactions.iter().map(Vec::len).sum();
+        if !follows || !blocks.is_empty() && bytes + size > ROUND_BYTES_MAX {
+            break;
+        }
+        bytes += size;
+        blocks.push(block);
+    }
+    Ok((blocks, bytes))
 }
 
 fn size_of(batch: &Batch) -> usize {
