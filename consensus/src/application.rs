@@ -28,6 +28,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     block::{Block, StateRoots, hash_body},
+    config,
     machine::{Candidate, Invalid, Key, Machine, Outcome, Position, Records, Standing},
     tip::Tip,
     types::{Context, Database, Scheme, State},
@@ -43,6 +44,7 @@ type Sealed<E> = <State<E> as DatabaseSet<E>>::Merkleized;
 pub(crate) struct Draft {
     pub(crate) candidate: Candidate,
     pub(crate) now_ms: u64,
+    pub(crate) handoff: config::Handoff,
 }
 
 /// Changes a header just before it is sealed, in simulations of a lying leader.
@@ -257,8 +259,9 @@ impl<E: StorageContext + Spawner> Application<E> for Execution {
         batches: Batch<E>,
         input: Input<Draft, ()>,
     ) -> Handoff<Proposed<Self, E>> {
-        // Staged, not voted: a vote would trust the outgoing leader to finish its view.
+        let handoff = input.upstream.handoff;
         match Application::<E>::propose(self, context, ancestry, batches, input).await {
+            Some(proposed) if handoff == config::Handoff::Vote => Handoff::Vote(proposed),
             Some(proposed) => Handoff::Stage(proposed),
             None => Handoff::Wait,
         }

@@ -20,8 +20,10 @@ use crate::{
 /// Operations of the state that one peer serves at once. All validators must use the same, or state sync stays silent.
 pub(crate) const SYNC_BATCH: NonZeroU64 = NZU64!(256);
 
-/// Longest message of [`Handle::gossip`](crate::handle::Handle::gossip): applications batch below it.
-pub const GOSSIP_BYTES_MAX: usize = 256 * 1024;
+/// Longest message of [`Handle::gossip`](crate::handle::Handle::gossip): applications batch below it, and a single thing
+/// that they pass on must fit. Far below a block, so that it delays none; 256 of them, the queue of what others say, are
+/// the 80 MiB that hostile validators can make this one hold.
+pub const GOSSIP_BYTES_MAX: usize = 320 * 1024;
 
 /// Most validators: bounds the keys file and everything that is sized by the committee.
 pub const VALIDATORS_MAX: u32 = 64;
@@ -48,6 +50,25 @@ pub struct Timing {
     pub fetch_timeout: Duration,
     /// Pause before an unanswered request is repeated.
     pub fetch_retry: Duration,
+    /// How the next leader uses the time until its parent is certified.
+    pub handoff: Handoff,
+}
+
+/// What the next leader does between having voted for its parent and the parent's certificate, a network delay later.
+///
+/// No choice can make honest validators disagree. What is said of the last two is so when there is work and the least
+/// interval is over; otherwise the leader waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Handoff {
+    /// Nothing: it takes what is waiting when the certificate is there. A block every two network delays.
+    Wait,
+    /// Takes what is waiting, builds and sends its block, and votes for it when the certificate is there. Hides the time
+    /// to build; what arrives meanwhile waits for the next leader.
+    Stage,
+    /// Takes what is waiting, builds and sends its block, and votes for it at once. A block every network delay. A parent
+    /// that is never certified, because its leader equivocates or is cut off, costs the next view as well.
+    #[default]
+    Vote,
 }
 
 impl Timing {
@@ -66,6 +87,7 @@ impl Timing {
             skip_timeout: certification_timeout + Duration::from_millis(1_000),
             fetch_timeout: Duration::from_millis(1_000),
             fetch_retry: Duration::from_millis(100),
+            handoff: Handoff::default(),
         }
     }
 
@@ -116,7 +138,8 @@ pub enum Join {
     #[default]
     Replay,
     /// From a recent final block, fetching the state as of then from peers. Waits until more than a third of the
-    /// validators have finalized something, so a new network must not begin like this.
+    /// validators have finalized something, so a new network must not begin like this. A warning
+    /// every ten seconds says what it waits for, and the metric `validator_join_waited_seconds` how long it took.
     Sync,
 }
 

@@ -4,8 +4,10 @@
 //! (`node.rs`) nor simulated links (`simulate.rs`).
 
 use std::{
+    future::Future,
     num::{NonZeroU64, NonZeroUsize},
     sync::Arc,
+    time::Duration,
 };
 
 use commonware_broadcast::buffered;
@@ -24,14 +26,18 @@ use commonware_glue::stateful::{
     db::{DatabaseSet, SyncEngineConfig, p2p as state_resolver},
     probe::{self, Probe},
 };
+use commonware_macros::select;
 use commonware_p2p::{Blocker, Provider, Receiver, Sender};
-use commonware_runtime::{Clock, Metrics, Spawner, Storage};
+use commonware_runtime::{
+    Clock, Metrics, Spawner, Storage,
+    telemetry::metrics::{Gauge, GaugeExt as _, MetricsExt as _},
+};
 use commonware_storage::{archive::prunable, mmr};
 use commonware_utils::{NZU64, NZUsize, NonZeroDuration, channel::mpsc, sync::Mutex};
 use futures::FutureExt;
 use lockstep_protocol::ids::Hash32;
 use rand_core::CryptoRng;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::{
     application::{Execution, Tamper},
@@ -74,6 +80,9 @@ const PRUNE_INTERVAL: NonZeroUsize = NZUsize!(256);
 /// Headers looked at to find the one of a state that is ahead of the archive's position after a crash.
 const TIP_SEARCH_MAX: u64 = 64;
 
+/// How often a node that joins by state sync says what it waits for.
+const JOIN_ALARM: Duration = Duration::from_secs(10);
+
 /// What a runtime must offer.
 pub(crate) trait Env: Spawner + Metrics + Clock + Storage + CryptoRng {}
 
@@ -92,6 +101,7 @@ pub(crate) struct Setup {
     pub(crate) partition: String,
     pub(crate) sizes: Sizes,
     pub(crate) tamper: Option<Tamper>,
+    pub(crate) skew: Duration,
 }
 
 /// The parts of a running validator.
@@ -126,7 +136,7 @@ where
     S: Sender<PublicKey = PublicKey>,
     R: Receiver<PublicKey = PublicKey>,
 {
-    let Setup { me, scheme, machine, timing, limits, retention, join, partition, sizes, tamper } = setup;
+    let Setup { me, scheme, machine, timing, limits, retention, join, partition, sizes, tamper, skew } = setup;
     let Peers { provider: peer_set, blocker, channels, connected } = peers;
     let pages = sizes.page_cache();
     let genesis = genesis::<E>(machine.as_ref());
@@ -187,11 +197,15 @@ where
         retry_timeout: fetch_timeout,
     });
     prober.start(channels.probe);
-    if plan.should_sync(join == Join::Sync) {
-        let floor = probing.subscribe().await.expect("the probe runs until the node ends");
-        plan = plan.set_floor(floor).await;
+    let joining = plan.should_sync(join == Join::Sync);
+    let waited = context.child("join").gauge("waited_seconds", "How long this node waited to join by state sync");
+    if joining {
+        let floor =
+            alarmed(context, "more than a third of the validators to name a final block", &waited, probing.subscribe());
+        plan = plan.set_floor(floor.await.expect("the probe runs until the node ends")).await;
     }
 
+    let synced = plan.completed();
     let (marshal, archive_mailbox, floor) = MarshalActor::<_, Variant, _, _, _, _, _>::init(
         context.child("marshal"),
         certificates,
@@ -269,8 +283,14 @@ where
 
     // Consensus.
     let waker = Waker::new();
-    let paced =
-        Paced { state: state.clone(), machine, timing, waker: waker.clone(), body_bytes_max: limits.body_bytes_max };
+    let paced = Paced {
+        state: state.clone(),
+        machine,
+        timing,
+        waker: waker.clone(),
+        body_bytes_max: limits.body_bytes_max,
+        skew,
+    };
     let automaton =
         Deferred::new(context.child("deferred"), paced, archive_mailbox.clone(), FixedEpocher::new(EPOCH_BLOCKS));
     let marshal = marshal.start(state.clone(), buffer, backfill);
@@ -311,8 +331,10 @@ where
     let (incoming, inbox) = mpsc::channel(GOSSIP_QUEUE);
     let gossip = context.child("gossip").spawn(move |_| gossip(channels.gossip, outgoing, incoming));
 
-    let database = state.subscribe_databases().await;
-    find_tip(&database, &archive_mailbox, &tip).await;
+    let opening = state.subscribe_databases();
+    let database =
+        if joining { alarmed(context, "the state from peers", &waited, opening).await } else { opening.await };
+    find_tip(&database, &archive_mailbox, synced, &tip).await;
     let reader = StateReader { context: context.child("reader"), state: database, tip: tip.clone() };
     let encoder = context.child("metrics");
     let live =
@@ -348,22 +370,37 @@ const EMPTY_STATE: Hash32 = Hash32([
     0xcf, 0x20, 0xbc, 0x9d, 0x82, 0x26, 0xf1, 0x0e, 0xe3, 0x37, 0x44, 0xae, 0x3d,
 ]);
 
-/// Finds the header of the state that was opened: the archive's position, or a little above it after a crash.
-async fn find_tip<E: Env>(state: &State<E>, archive: &Archive, tip: &Tip) {
+/// Waits for what a joining node cannot do without, and says so now and then: on a new network it would wait for ever.
+async fn alarmed<E: Env, T>(context: &E, what: &str, waited: &Gauge, future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    let mut seconds = 0;
+    loop {
+        select! {
+            value = &mut future => return value,
+            _ = context.sleep(JOIN_ALARM) => {
+                seconds += JOIN_ALARM.as_secs();
+                let _ = waited.try_set(seconds);
+                warn!(seconds, "joining by state sync: still waiting for {what}. A new network must not begin like this");
+            },
+        }
+    }
+}
+
+/// Finds the header of the state that was opened: of the block where a state sync ended, or of the archive's position or
+/// a little above it, after a crash.
+async fn find_tip<E: Env>(state: &State<E>, archive: &Archive, synced: Option<LogHeight>, tip: &Tip) {
     let root = Hash32(state.read().await.root().0);
-    let Some((_, anchor)) = archive.get_anchor().await else {
-        return;
-    };
-    let first = anchor.inner().height().0;
-    for height in first..=first.saturating_add(TIP_SEARCH_MAX) {
-        let Some(block) = archive.get_block(LogHeight::new(height)).await else {
-            break;
-        };
-        let header = block.inner().header();
-        if header.state == root {
-            tip.applied(header);
+    let position = archive.get_anchor().await.map_or(0, |(_, anchor)| anchor.inner().height().0);
+    let above = (position..=position.saturating_add(TIP_SEARCH_MAX)).map(LogHeight::new);
+    for height in synced.into_iter().chain(above) {
+        let block = archive.get_block(height).await;
+        if let Some(block) = block.filter(|block| block.inner().header().state == root) {
+            tip.applied(block.inner().header());
             return;
         }
     }
-    debug!(%root, "no stored header commits to the opened state: the tip is known with the next final block");
+    // Its readers wait: see `reader.rs`.
+    if root != EMPTY_STATE {
+        warn!(%root, "no stored header commits to the opened state: it can be read after the next final block");
+    }
 }

@@ -15,14 +15,16 @@ use commonware_utils::{
     sync::Mutex,
 };
 use lockstep_protocol::{
+    certificate::Finality,
     header::Header,
     ids::{Hash32, Height},
+    limits::MAX_DESCENDANTS,
 };
 
 use crate::{
     block::Block,
     config::GOSSIP_BYTES_MAX,
-    finality::{Certificate, DESCENDANTS_MAX, Finality},
+    finality::certificate,
     machine::{Key, Record, Records},
     pacing::Waker,
     reader::Reader,
@@ -106,9 +108,9 @@ impl Handle {
         let mut height = height;
         loop {
             if let Some(finalization) = self.shared.archive.get_finalization(LogHeight::new(height.0)).await {
-                return Some(Finality { descendants, certificate: Certificate::from(&finalization) });
+                return Some(Finality { descendants, certificate: certificate(&finalization) });
             }
-            if descendants.len() == DESCENDANTS_MAX || height.0 == 0 {
+            if descendants.len() == MAX_DESCENDANTS || height.0 == 0 {
                 return None;
             }
             height = height.next();

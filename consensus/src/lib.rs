@@ -17,7 +17,7 @@
 //! * [`machine`]: what a state machine offers, [`block`]: what travels, [`handle`]: what a node asks.
 //! * `application`: how a block changes the state, `pacing`: when to propose, `engine`: how the parts are wired.
 //! * [`node`]: a validator on sockets and a disk, [`simulate`]: a network of them in one deterministic process.
-//! * [`finality`] and [`proof`]: what a third party checks.
+//! * [`proof`]: what a third party checks of the state. Certificates are `lockstep-protocol`'s.
 //!
 //! One epoch and a trusted dealer for now; the epoch is in every header and certificate, and in the names of partitions.
 
@@ -26,7 +26,7 @@ pub mod block;
 mod channels;
 pub mod config;
 mod engine;
-pub mod finality;
+mod finality;
 pub mod handle;
 pub mod keys;
 pub mod machine;

@@ -51,7 +51,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the validators are reached, by name. May leave out this one.
     pub peers: Vec<(Hash32, SocketAddr)>,
-    /// Directory for everything the log stores. One process at a time.
+    /// Directory for everything the log stores, for one process at a time. A validator whose directory was lost must not
+    /// come back with the same keys: it has forgotten what it voted for, and may vote otherwise.
     pub directory: PathBuf,
     /// Whether several validators share an address, as on one machine: relaxes what is allowed per address, and allows
     /// private addresses.
@@ -91,7 +92,8 @@ pub enum StartError {
     Stopped,
 }
 
-/// A running validator. Dropping it leaves the validator running until the process ends.
+/// A running validator. Dropping it stops the validator, without waiting until its directory is free as
+/// [`stop`](Self::stop) does.
 pub struct Node {
     handle: Handle,
     stop: Option<oneshot::Sender<()>>,
@@ -132,6 +134,7 @@ impl Node {
             partition: "log".into(),
             sizes: Sizes::DISK,
             tamper: None,
+            skew: Duration::ZERO,
         };
         let runner = tokio::Runner::new(
             tokio::Config::new()

@@ -21,7 +21,7 @@ use tracing::debug;
 use crate::{
     application::{Draft, Execution},
     block::Block,
-    config::Timing,
+    config::{self, Timing},
     machine::Machine,
     types::{Context, Scheme},
 };
@@ -51,6 +51,8 @@ pub(crate) struct Paced<E: StorageContext + Spawner> {
     pub(crate) timing: Timing,
     pub(crate) waker: Waker,
     pub(crate) body_bytes_max: usize,
+    /// Added to the time that a proposal names. Zero but for an equivocating leader of a simulation.
+    pub(crate) skew: Duration,
 }
 
 impl<E: StorageContext + Spawner> Clone for Paced<E> {
@@ -61,22 +63,31 @@ impl<E: StorageContext + Spawner> Clone for Paced<E> {
             timing: self.timing,
             waker: self.waker.clone(),
             body_bytes_max: self.body_bytes_max,
+            skew: self.skew,
         }
     }
 }
 
 impl<E: StorageContext + Spawner> Paced<E> {
     fn draft(&self, clock: &E, parent: &Header) -> Draft {
-        Draft { candidate: self.machine.candidate(parent, self.body_bytes_max), now_ms: now_ms(clock) }
+        Draft {
+            candidate: self.machine.candidate(parent, self.body_bytes_max),
+            now_ms: now_ms(clock).saturating_add(millis(self.skew)),
+            handoff: self.timing.handoff,
+        }
+    }
+
+    /// Returns when the least interval after `parent` is over.
+    async fn wait_for_interval(&self, clock: &E, parent: &Header) {
+        // A parent from a faster clock must not hold this one up for longer than the interval.
+        let ahead = until(clock, parent.timestamp_ms.saturating_add(millis(self.timing.min_interval)));
+        clock.sleep(ahead.min(self.timing.min_interval)).await;
     }
 
     /// Returns when it is time to propose on `parent`: not before the least interval, and then as soon as there is work
     /// or the heartbeat is due.
     async fn wait_for_turn(&self, clock: &E, parent: &Header) {
-        // A parent from a faster clock must not hold this one up for longer than the interval.
-        let ahead = until(clock, parent.timestamp_ms.saturating_add(millis(self.timing.min_interval)));
-        clock.sleep(ahead.min(self.timing.min_interval)).await;
-
+        self.wait_for_interval(clock, parent).await;
         let mut wakes = self.waker.0.subscribe();
         let silence =
             until(clock, parent.timestamp_ms.saturating_add(millis(self.timing.heartbeat))).min(self.timing.heartbeat);
@@ -112,8 +123,11 @@ impl<E: StorageContext + Spawner> Application<E> for Paced<E> {
             return Handoff::Wait;
         };
         let parent = parent.inner().header();
-        let early = until(&clock, parent.timestamp_ms.saturating_add(millis(self.timing.min_interval)));
-        if !early.is_zero() || !self.machine.waiting(parent) {
+        if self.timing.handoff == config::Handoff::Wait {
+            return Handoff::Wait;
+        }
+        self.wait_for_interval(&clock, parent).await;
+        if !self.machine.waiting(parent) {
             return Handoff::Wait;
         }
         let draft = self.draft(&clock, parent);

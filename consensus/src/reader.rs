@@ -31,6 +31,17 @@ pub(crate) struct StateReader<E: StorageContext> {
 }
 
 const UNREADABLE: &str = "the state can be read: a disk fault ends the node";
+const KNOWN: &str = "a header that was known stays known";
+
+/// Returns when it is known which header commits to the state. A start may find that out with the next final block only.
+async fn known<E: StorageContext + Spawner>(state: &State<E>, tip: &Tip) {
+    let mut moves = tip.watch();
+    while tip.with_root(&Hash32(state.read().await.root().0)).is_none() {
+        if moves.changed().await.is_err() {
+            return;
+        }
+    }
+}
 
 // Reads run as tasks of the log's own runtime: the caller may be on another one, or on none.
 impl<E: StorageContext + Spawner> Reader for StateReader<E> {
@@ -39,8 +50,9 @@ impl<E: StorageContext + Spawner> Reader for StateReader<E> {
         let task = self.context.child("read").spawn(move |_| async move {
             let keys: Vec<_> = keys.into_iter().map(FixedBytes::new).collect();
             let references: Vec<_> = keys.iter().collect();
+            known(&state, &tip).await;
             let state = state.read().await;
-            let header = tip.with_root(&Hash32(state.root().0));
+            let header = tip.with_root(&Hash32(state.root().0)).expect(KNOWN);
             let values = state.get_many(&references).await.expect(UNREADABLE);
             let records = keys.iter().zip(values).map(|(key, value)| (key.clone().into(), value.map(Into::into)));
             (header, records.collect())
@@ -52,8 +64,9 @@ impl<E: StorageContext + Spawner> Reader for StateReader<E> {
         let (state, tip) = (self.state.clone(), self.tip.clone());
         let task = self.context.child("prove").spawn(move |_| async move {
             let key = FixedBytes::new(key);
+            known(&state, &tip).await;
             let state = state.read().await;
-            let header = tip.with_root(&Hash32(state.root().0));
+            let header = tip.with_root(&Hash32(state.root().0)).expect(KNOWN);
             let record = state.get(&key).await.expect(UNREADABLE);
             let mut proof = Vec::new();
             if record.is_some() {

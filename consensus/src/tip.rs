@@ -44,17 +44,21 @@ impl Tip {
         self.applied.subscribe()
     }
 
-    /// The header that commits to `root`: the applied tip's or that of the block being applied.
+    /// The header that commits to `root`: the applied tip's or that of the block being applied. `None` while the header of
+    /// the state that was opened is not known.
     ///
     /// # Panics
     ///
     /// If it is neither, which no reader that holds the state's lock can see.
-    pub(crate) fn with_root(&self, root: &Hash32) -> Header {
+    pub(crate) fn with_root(&self, root: &Hash32) -> Option<Header> {
         let applied = self.get();
         if applied.state == *root {
-            return applied;
+            return Some(applied);
         }
         let applying = self.applying.lock().clone();
+        if applying.state != *root && applied.height.0 == 0 {
+            return None;
+        }
         assert!(
             applying.state == *root,
             "the state's root {root} is neither that of {} ({}) nor that of {} ({})",
@@ -63,6 +67,6 @@ impl Tip {
             applying.height,
             applying.state
         );
-        applying
+        Some(applying)
     }
 }

@@ -1,5 +1,5 @@
 //! A certificate convinces somebody who links none of this: its bytes are checked here by another BLS library, from the
-//! format that `finality.rs` documents.
+//! format that `lockstep-protocol` documents, in its `certificate.rs`.
 //!
 //! `vectors/finality.json` is the vector for other implementations. A change of it is a change of the wire;
 //! `LOCKSTEP_BLESS=1` writes it anew.
@@ -30,12 +30,12 @@ use commonware_utils::{NZU32, non_empty, ordered::Set};
 use counter::{Counters, network};
 use lockstep_consensus::{
     config::VALIDATORS_MAX,
-    finality::{Certificate, Finality},
     handle::Handle,
     keys::{self, Group, Identity, KeyError},
     simulate::{City, Simulation},
 };
 use lockstep_protocol::{
+    certificate::{Certificate, CertificateSignature, Finality},
     header::{Header, L1Origin},
     ids::{Hash32, Height, NetworkId},
 };
@@ -66,7 +66,7 @@ fn message(network: &NetworkId, certificate: &Certificate, digest: &Hash32) -> V
 
 fn verifies(group_key: &[u8; 96], network: &NetworkId, certificate: &Certificate, header: &Header) -> bool {
     let key = min_sig::PublicKey::key_validate(group_key).expect("the group key is a point of G2");
-    let Ok(signature) = min_sig::Signature::sig_validate(&certificate.signature, true) else {
+    let Ok(signature) = min_sig::Signature::sig_validate(&certificate.signature.0, true) else {
         return false;
     };
     let message = message(network, certificate, &header.digest());
@@ -123,7 +123,7 @@ fn certify(group: &Group, signers: &[Identity], header: &Header) -> Option<Certi
         epoch: header.epoch,
         view: header.view,
         parent_view: header.parent_view,
-        signature: encoded.as_ref().try_into().expect("48 bytes"),
+        signature: CertificateSignature(encoded.as_ref().try_into().expect("48 bytes")),
     })
 }
 
@@ -151,7 +151,7 @@ fn the_vector_verifies_and_has_not_changed() {
             0 => forged.epoch += 1,
             1 => forged.view += 1,
             2 => forged.parent_view += 1,
-            _ => forged.signature[47] ^= 1,
+            _ => forged.signature.0[47] ^= 1,
         }
         assert!(!verifies(&group.public_key(), &network(), &forged, &header), "change {change}");
     }
@@ -168,7 +168,7 @@ fn the_vector_verifies_and_has_not_changed() {
         certificate.epoch,
         certificate.view,
         certificate.parent_view,
-        hex(&certificate.signature),
+        hex(&certificate.signature.0),
         hex(&message(&network(), &certificate, &header.digest())),
     );
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/finality.json");

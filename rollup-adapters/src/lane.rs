@@ -79,20 +79,43 @@ pub(crate) fn take(
     fit: impl Fn(&[u8]) -> Result<usize, SkipReason>,
     skipped: &mut Vec<Skipped>,
 ) -> (Vec<Vec<u8>>, LaneCursor) {
+    let room = Room { most: [room], now: [room] };
+    take_within(lane, from, until_ms, room, |transaction| fit(transaction).map(|size| [size]), skipped)
+}
+
+/// How much a block holds, in several measures.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room<const N: usize> {
+    /// What an otherwise empty block holds: a transaction that needs more can be in none.
+    pub(crate) most: [usize; N],
+    /// What this block holds: a transaction that needs more waits for the next.
+    pub(crate) now: [usize; N],
+}
+
+/// As [`take`], with room in several measures.
+pub(crate) fn take_within<const N: usize>(
+    lane: &[LaneBlock],
+    from: LaneCursor,
+    until_ms: u64,
+    room: Room<N>,
+    fit: impl Fn(&[u8]) -> Result<[usize; N], SkipReason>,
+    skipped: &mut Vec<Skipped>,
+) -> (Vec<Vec<u8>>, LaneCursor) {
+    let exceeds = |size: &[usize; N], room: &[usize; N]| size.iter().zip(room).any(|(size, room)| size > room);
     let mut taken = Vec::new();
-    let mut left = room;
+    let mut left = room.now;
     let mut cursor = from;
     let start = lane.partition_point(|block| block.timestamp_ms <= from.ms);
     for block in lane[start..].iter().take_while(|block| block.timestamp_ms <= until_ms) {
         for (index, transaction) in block.transactions.iter().enumerate().skip(cursor.taken) {
             match fit(transaction) {
-                Ok(size) if size > room => {
+                Ok(size) if exceeds(&size, &room.most) => {
                     skipped.push(Skipped { height: block.height, index, reason: SkipReason::TooLarge });
                 }
                 // The rest waits in the lane.
-                Ok(size) if size > left => return (taken, LaneCursor { taken: index, ..cursor }),
+                Ok(size) if exceeds(&size, &left) => return (taken, LaneCursor { taken: index, ..cursor }),
                 Ok(size) => {
-                    left -= size;
+                    left.iter_mut().zip(size).for_each(|(left, size)| *left -= size);
                     taken.push(transaction.clone());
                 }
                 Err(reason) => skipped.push(Skipped { height: block.height, index, reason }),

@@ -12,12 +12,24 @@
 
 pub mod adapter;
 pub mod arbitrum;
+#[cfg(feature = "run")]
+pub mod cli;
 mod compression;
 pub mod conformance;
 pub mod error;
+#[cfg(feature = "run")]
+pub mod feed;
 pub mod lane;
 pub mod optimism;
+#[cfg(feature = "run")]
+pub mod poster;
+#[cfg(feature = "run")]
+pub mod retry;
 mod rlp;
+#[cfg(feature = "run")]
+pub mod serve;
+#[cfg(feature = "run")]
+pub mod settings;
 mod transaction;
 
 pub use adapter::{

@@ -14,6 +14,7 @@ use lockstep_protocol::{
     bundle::{Bundle, Cancel, Kind, Leg, NonceRange, SignedBundle, SignedCancel, Tag, Transaction},
     genesis::{Balance, Format, Genesis, GroupKeyBytes, Rollup, Rules},
     ids::{Account, Hash32, Height, NetworkId, RollupId},
+    limits::{MAX_LEG_BYTES, MAX_TRANSACTION_BYTES},
     signature::AccountKey,
 };
 use secp256k1::{Message, SECP256K1, SecretKey};
@@ -62,6 +63,10 @@ pub(crate) fn rules() -> Rules {
 
 /// A transfer on `chain`, signed by the key of all ones.
 pub(crate) fn transaction(chain: u64, nonce: u64) -> Transaction {
+    call(chain, nonce, 0)
+}
+
+fn call(chain: u64, nonce: u64, input_bytes: usize) -> Transaction {
     let unsigned = TxEip1559 {
         chain_id: chain,
         nonce,
@@ -70,6 +75,7 @@ pub(crate) fn transaction(chain: u64, nonce: u64) -> Transaction {
         max_priority_fee_per_gas: 1_000_000,
         to: TxKind::Call(Address::repeat_byte(0x35)),
         value: U256::from(1),
+        input: vec![1; input_bytes].into(),
         ..TxEip1559::default()
     };
     let signature = sign(&unsigned.signature_hash());
@@ -101,6 +107,20 @@ pub(crate) fn bundle(number: u8, nonce: u64, tip: u64) -> Bundle {
         legs: vec![leg(ROLLUP_A), leg(ROLLUP_B)],
         kind: Kind::Plain,
     }
+}
+
+/// A good bundle with as many bytes as may be: in each of two legs the largest transaction, and small ones.
+pub(crate) fn largest(number: u8, nonce: u64) -> Bundle {
+    let leg = |rollup: RollupId| {
+        // What stands around the input: found by encoding.
+        let around = call(rollup.0, 0, MAX_TRANSACTION_BYTES - 256).0.len() - (MAX_TRANSACTION_BYTES - 256);
+        let mut leg = Leg { rollup, transactions: vec![call(rollup.0, 0, MAX_TRANSACTION_BYTES - around)] };
+        while leg.bytes() + transaction(rollup.0, 0).0.len() as u64 + 8 <= MAX_LEG_BYTES as u64 {
+            leg.transactions.push(transaction(rollup.0, leg.transactions.len() as u64));
+        }
+        leg
+    };
+    Bundle { legs: vec![leg(ROLLUP_A), leg(ROLLUP_B)], max_fee: 400_000, ..bundle(number, nonce, 0) }
 }
 
 pub(crate) fn signed(number: u8, nonce: u64, tip: u64) -> SignedBundle {

@@ -4,12 +4,13 @@
 //! signatures, many at once, but not transactions: the node that took a bundle did. Best effort: what is lost is sent again
 //! by the pool's reminders, and proposed by its own node in any case.
 //!
-//! A message is [`WIRE_VERSION`](lockstep_protocol::wire::WIRE_VERSION), then in borsh a list of signed cancels and a list
-//! of signed bundles.
+//! What a message is, is in `gossip/wire.rs`.
 
 mod metrics;
+mod wire;
 
 pub use metrics::{GossipMetrics, ValidatorLabel};
+pub use wire::Announcement;
 
 use std::{
     collections::HashMap,
@@ -18,7 +19,6 @@ use std::{
     time::Duration,
 };
 
-use borsh::{BorshDeserialize, BorshSerialize};
 use bytes::Bytes;
 use futures::{
     FutureExt,
@@ -29,38 +29,28 @@ use lockstep_consensus::{
     handle::{GossipError, Handle},
 };
 use lockstep_protocol::{
-    bundle::{SignedBundle, SignedCancel},
     ids::{Hash32, Height},
+    limits::MAX_BUNDLE_BYTES,
     wire::{Wire, WireError},
 };
 use tracing::{debug, warn};
 
-use crate::pool::{Load, Pool, encoded_bytes};
+use crate::pool::{Load, Pool};
 
-/// How long the first bundle of a message waits for others: little beside a block, enough for some bundles to share the
-/// cost of a message.
+/// Pause between messages, so that bundles share the cost of one under load: little beside a block. What comes after a
+/// silence is passed on at once.
 const LINGER: Duration = Duration::from_millis(4);
+/// Longest message.
+const MESSAGE_BYTES_MAX: usize = GOSSIP_BYTES_MAX;
 /// Bytes of a message around its content: the version and the lengths of both lists.
 const FRAME_BYTES: usize = 9;
+// Otherwise it would wait until its own node leads, and be lost with that node.
+const _: () = assert!(MAX_BUNDLE_BYTES <= MESSAGE_BYTES_MAX - FRAME_BYTES, "the largest bundle fits a message");
 /// Messages that are verified together.
 const MESSAGES_AT_ONCE: usize = 16;
 /// Heights for which a validator is not listened to after it passed on what no honest one would. Without this its garbage
 /// would cost every batch of signatures a second pass.
 const MUTED_HEIGHTS: u64 = 64;
-
-/// What validators tell each other about what waits.
-#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct Announcement {
-    /// Cancels that a client brought.
-    pub cancels: Vec<SignedCancel>,
-    /// Bundles that a client brought.
-    pub bundles: Vec<SignedBundle>,
-}
-
-// An item takes at least as many bytes in a message as a quarter of its memory, so the bound on the message bounds the lists.
-impl Wire for Announcement {
-    const MAX_BYTES: usize = GOSSIP_BYTES_MAX;
-}
 
 /// Passes on what clients brought, and takes what others pass on.
 pub struct Gossip {
@@ -87,20 +77,22 @@ impl Gossip {
         loop {
             self.pool.outbox().filled().await;
             handle.wake();
-            // What arrives meanwhile wakes the leader too.
-            let mut linger = Box::pin(sleep(LINGER));
-            while let Either::Right(((), rest)) = select(linger, self.pool.outbox().filled().boxed()).await {
-                handle.wake();
-                linger = rest;
-            }
-            while let Some(load) = self.pool.outbox().take(GOSSIP_BYTES_MAX - FRAME_BYTES) {
-                match self.pass_on(handle, load) {
-                    Ok(()) => {}
-                    Err(GossipError::Stopped) => return,
-                    // Everybody else is behind: let them catch up.
-                    Err(_) => {
-                        sleep(LINGER).await;
+            let mut filled = true;
+            while filled {
+                while let Some(load) = self.pool.outbox().take(MESSAGE_BYTES_MAX - FRAME_BYTES) {
+                    match self.pass_on(handle, load) {
+                        Ok(()) => {}
+                        Err(GossipError::Stopped) => return,
+                        // Everybody else is behind: let them catch up.
+                        Err(_) => sleep(LINGER).await,
                     }
+                }
+                filled = false;
+                // What arrives meanwhile wakes the leader at once, and shares the next message.
+                let mut linger = Box::pin(sleep(LINGER));
+                while let Either::Right(((), rest)) = select(linger, self.pool.outbox().filled().boxed()).await {
+                    handle.wake();
+                    (linger, filled) = (rest, true);
                 }
             }
         }
@@ -167,20 +159,14 @@ impl Gossip {
 
     fn pass_on(&self, handle: &Handle, load: Load) -> Result<(), GossipError> {
         let items = (load.bundles.len() + load.cancels.len()) as u64;
-        let Some(message) = encode(&load) else {
-            // A bundle of the largest size does not fit a message: it waits for its own node to lead.
-            self.metrics.oversized.inc();
-            return Ok(());
-        };
-        let sent = handle.gossip(message);
+        let sent = handle.gossip(encode(&load));
         match sent {
             Ok(()) => {
                 self.metrics.messages.inc();
                 self.metrics.sent.inc_by(items);
             }
-            Err(GossipError::Length(_)) => {
-                self.metrics.oversized.inc();
-            }
+            // Asserted above: there is no such load.
+            Err(GossipError::Length(_)) => {}
             Err(GossipError::Full) => {
                 self.metrics.full.inc();
                 self.pool.outbox().put_back(load);
@@ -203,14 +189,10 @@ impl Gossip {
     }
 }
 
-/// The message for a load; `None` if it is too long.
-fn encode(load: &Load) -> Option<Bytes> {
-    let content: usize = load.bundles.iter().map(|bundle| encoded_bytes(bundle.signed())).sum();
-    if content > GOSSIP_BYTES_MAX - FRAME_BYTES {
-        return None;
-    }
+/// The message for a load.
+fn encode(load: &Load) -> Bytes {
     let bundles = load.bundles.iter().map(|bundle| bundle.signed().clone()).collect();
-    Some(Announcement { cancels: load.cancels.clone(), bundles }.to_wire().into())
+    Announcement { cancels: load.cancels.clone(), bundles }.to_wire().into()
 }
 
 #[cfg(test)]

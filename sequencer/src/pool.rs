@@ -15,7 +15,7 @@ mod waiting;
 pub use metrics::{PoolMetrics, ReasonLabel};
 pub use view::StateView;
 
-pub(crate) use outbox::{Load, Outbox, encoded_bytes};
+pub(crate) use outbox::{Load, Outbox};
 pub(crate) use selection::{Request, Selection};
 
 use std::{
@@ -45,7 +45,7 @@ use verified::Verified;
 use view::BaseFees;
 use waiting::{Admitted, ENTRY_BYTES, Facts, Source, Waiting};
 
-/// Memory for waiting bundles: some 45,000 two-leg transfers, nine seconds at 5,000 a second.
+/// Memory for waiting bundles: some 40,000 two-leg transfers, eight seconds at 5,000 a second.
 const DEFAULT_MAX_BYTES: usize = 48 * 1024 * 1024;
 /// How often the records of accounts are read again because a block came in between. Then they are read under the lock.
 const SNAPSHOT_TRIES: usize = 3;
@@ -148,7 +148,9 @@ impl Pool {
 
     /// Takes a cancel from a client, or says why not.
     pub fn cancel(&self, signed: SignedCancel) -> Result<CancelSent, Refusal> {
-        let answer = self.admit_cancel(signed).map(|height| CancelSent { digest: signed.cancel.digest(), height });
+        let answer = self
+            .admit_cancel(signed, Source::Client)
+            .map(|height| CancelSent { digest: signed.cancel.digest(), height });
         match &answer {
             Ok(_) => self.pass_on([Item::Cancel(signed)]),
             Err(refusal) => self.count_refusal(refusal),
@@ -186,7 +188,7 @@ impl Pool {
         self.metrics.ordered.inc_by(settled.ordered as u64);
         self.publish(settled.dropped);
         if !settled.reminders.is_empty() {
-            self.pass_on(settled.reminders.into_iter().map(Item::Bundle));
+            self.pass_on(settled.reminders);
         }
     }
 
@@ -219,7 +221,7 @@ impl Pool {
     /// Takes what another validator passed on. It was checked against its rollup's format there.
     pub(crate) fn receive(&self, bundles: Vec<SignedBundle>, cancels: Vec<SignedCancel>) -> Received {
         let mut received = Received::default();
-        let cancels = cancels.into_iter().map(|signed| self.admit_cancel(signed).map(|_| ()));
+        let cancels = cancels.into_iter().map(|signed| self.admit_cancel(signed, Source::Validator).map(|_| ()));
         let bundles = self.admit(bundles, Source::Validator).into_iter().map(|answer| answer.map(|_| ()));
         for answer in cancels.chain(bundles) {
             match answer {
@@ -350,13 +352,13 @@ impl Pool {
         }
     }
 
-    fn admit_cancel(&self, signed: SignedCancel) -> Result<Height, Refusal> {
+    fn admit_cancel(&self, signed: SignedCancel, source: Source) -> Result<Height, Refusal> {
         signed.cancel.check_shape(self.rules.network)?;
         signed.check_signature()?;
         let digest = signed.cancel.digest();
         let height = self.with_records(vec![signed.cancel.account], |waiting, snapshot| {
             let facts = snapshot.facts(&signed.cancel.account)?;
-            waiting.admit_cancel(signed, facts.record)?;
+            waiting.admit_cancel(signed, facts, source)?;
             self.measure(waiting);
             Ok(snapshot.height)
         })?;

@@ -14,7 +14,7 @@ use commonware_runtime::{
     deterministic::{self, Context},
 };
 use commonware_utils::{NZUsize, channel::oneshot};
-use futures::FutureExt;
+use futures::{FutureExt, future::LocalBoxFuture};
 use lockstep_protocol::header::Header;
 
 use super::{
@@ -23,7 +23,6 @@ use super::{
     witness::{Witness, Witnessed},
 };
 use crate::{
-    application::Tamper,
     channels::{Channels, Peers},
     engine::{self, Setup},
     handle::Handle,
@@ -37,6 +36,9 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// Simulated time that a validator may take from a start to an open state. State sync lasts as long as peers let it.
 const START_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How far apart the clocks of twins are.
+const TWIN_SKEW: Duration = Duration::from_millis(7);
 
 /// Simulated time that [`City::until_height`] waits. Partitions and lost messages cost seconds, not minutes.
 const HEIGHT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -65,7 +67,8 @@ impl<'a> City<'a> {
         let config = simulated::Config {
             max_size: plan.limits.message_bytes_max(),
             max_peers_per_set: NZUsize!(names.len()),
-            disconnect_on_block: true,
+            // Whoever sees twins equivocate cuts them off. They shall do it again and again.
+            disconnect_on_block: !plan.conduct.iter().any(|conduct| matches!(conduct, Conduct::Twins)),
             tracked_peer_sets: NZUsize!(2),
         };
         let (network, oracle) =
@@ -106,7 +109,12 @@ impl<'a> City<'a> {
         assert!(started || self.plan.faulty_disks, "{}: validator {index} does not start", self.seed());
     }
 
-    async fn try_start(&mut self, index: usize) -> bool {
+    // Boxed here, so that the engine is compiled in this crate, and not in every test that starts a validator.
+    fn try_start(&mut self, index: usize) -> LocalBoxFuture<'_, bool> {
+        self.start_instances(index).boxed_local()
+    }
+
+    async fn start_instances(&mut self, index: usize) -> bool {
         assert!(self.running[index].is_none(), "{}: validator {index} runs", self.seed());
         self.starts[index] += 1;
         let context =
@@ -120,10 +128,13 @@ impl<'a> City<'a> {
         let Some(handle) = self.spawn(&context, index, 0, first, &mut tasks).await else {
             return false;
         };
-        if matches!(conduct, Conduct::Twins) && self.spawn(&context, index, 1, second, &mut tasks).await.is_none() {
-            return false;
-        }
         (self.plan.on_start)(index, handle.clone(), context.child("application"));
+        if matches!(conduct, Conduct::Twins) {
+            let Some(twin) = self.spawn(&context, index, 1, second, &mut tasks).await else {
+                return false;
+            };
+            (self.plan.on_start)(index, twin, context.child("application_of_twin"));
+        }
         self.running[index] = Some(Running { handle, tasks });
         true
     }
@@ -145,12 +156,11 @@ impl<'a> City<'a> {
         let machine = (plan.machine)(index);
         let scheme = plan.group.signer(&machine.genesis().network, identity).expect("the dealt keys fit together");
         let tamper = match &plan.conduct[index] {
-            Conduct::Honest | Conduct::Withholds => None,
+            Conduct::Honest | Conduct::Withholds | Conduct::Twins => None,
             Conduct::Lies(tamper) => Some(tamper.clone()),
-            // Equal twins would propose equal blocks.
-            Conduct::Twins if instance == 0 => None,
-            Conduct::Twins => Some(Arc::new(|header: &mut Header| header.timestamp_ms += 1) as Tamper),
         };
+        // Equal twins would propose equal blocks; with other clocks they propose valid ones that differ.
+        let skew = if instance == 0 { Duration::ZERO } else { TWIN_SKEW };
         let machine: Arc<dyn Machine> = match &plan.conduct[index] {
             // Twins are not expected to agree with anybody, not even with each other.
             Conduct::Twins => machine,
@@ -167,6 +177,7 @@ impl<'a> City<'a> {
             partition: format!("validator-{index}-{instance}"),
             sizes: Sizes::SIMULATED,
             tamper,
+            skew,
         };
         let peers = Peers {
             provider: self.oracle.manager(),
@@ -353,7 +364,8 @@ impl<'a> City<'a> {
         self.context.child("script")
     }
 
-    /// Panics if honest validators disagree, or if one has stopped by itself although disks are sound.
+    /// Panics if honest validators disagree, or if one has stopped by itself although disks are sound. A twin may: it
+    /// meets a log that its sibling's equivocation has changed under it.
     pub(super) async fn check(&mut self) {
         if let Some(violation) = self.witness.violation() {
             panic!("{}: {violation}", self.seed());
@@ -362,7 +374,8 @@ impl<'a> City<'a> {
             return;
         }
         for index in 0..self.running.len() {
-            assert!(!self.has_fallen(index), "{}: validator {index} has stopped by itself", self.seed());
+            let may_fall = matches!(self.plan.conduct[index], Conduct::Twins);
+            assert!(may_fall || !self.has_fallen(index), "{}: validator {index} has stopped by itself", self.seed());
         }
     }
 

@@ -94,7 +94,7 @@ impl Links {
 
 /// Opens the channels of a validator, once for each instance that speaks in its name.
 ///
-/// The first instance speaks to `audience.0` and the second to `audience.1`; both hear everybody.
+/// Of consensus the first instance speaks to `audience.0` and the second to `audience.1`; both hear everybody.
 pub(super) async fn open(
     context: &deterministic::Context,
     oracle: &Oracle,
@@ -109,12 +109,14 @@ pub(super) async fn open(
         let (sender, receiver) =
             control.register(channel.id(), channel.quota()).await.expect("the simulated network runs");
         let withheld = matches!(conduct, Conduct::Withholds) && matches!(channel, Channel::Blocks | Channel::Backfill);
+        // What both say of the past reaches everybody, or the one that fell behind would never come back.
+        let parted = twins && matches!(channel, Channel::Votes | Channel::Certificates | Channel::Blocks);
         let audience = audience.clone();
         let forward = move |origin, recipients: &Recipients<PublicKey>, _: &IoBuf| {
             if withheld {
                 return None;
             }
-            if !twins {
+            if !parted {
                 return Some(recipients.clone());
             }
             let audience = match origin {

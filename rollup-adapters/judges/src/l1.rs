@@ -3,7 +3,7 @@
 //! No execution and no consensus: headers link by their hashes, and that is what derivation checks.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
 };
 
@@ -51,9 +51,12 @@ pub struct Chains(Arc<Mutex<State>>);
 struct State {
     headers: Vec<Header>,
     transactions: HashMap<u64, Vec<TxEnvelope>>,
+    receipts: HashMap<B256, Vec<Receipt>>,
     blobs: HashMap<B256, Blob>,
     safe: HashMap<u64, L2BlockInfo>,
     system_config: SystemConfig,
+    /// Where it is another from a block of L2 on.
+    system_configs: BTreeMap<u64, SystemConfig>,
 }
 
 /// What is not on these chains, or not yet.
@@ -103,6 +106,19 @@ impl Chains {
         let hash = header.hash_slow();
         state.headers.push(header);
         hash
+    }
+
+    /// Takes over a block of another L1.
+    pub fn take(&self, header: Header, transactions: Vec<TxEnvelope>, receipts: Vec<Receipt>) {
+        let mut state = self.state();
+        state.transactions.insert(header.number, transactions);
+        state.receipts.insert(header.hash_slow(), receipts);
+        state.headers.push(header);
+    }
+
+    /// From L2 block `number` on, the system configuration is this.
+    pub fn configure(&self, number: u64, config: SystemConfig) {
+        self.state().system_configs.insert(number, config);
     }
 
     /// Includes a batch in L1 block `number`.
@@ -168,8 +184,8 @@ impl ChainProvider for Chains {
         self.l1_block(number).ok_or(Missing("block"))
     }
 
-    async fn receipts_by_hash(&mut self, _hash: B256) -> Result<Vec<Receipt>, Missing> {
-        Ok(Vec::new())
+    async fn receipts_by_hash(&mut self, hash: B256) -> Result<Vec<Receipt>, Missing> {
+        Ok(self.state().receipts.get(&hash).cloned().unwrap_or_default())
     }
 
     async fn block_info_and_transactions_by_hash(
@@ -214,7 +230,8 @@ impl BatchValidationProvider for Chains {
 impl L2ChainProvider for Chains {
     type Error = Missing;
 
-    async fn system_config_by_number(&mut self, _: u64, _: Arc<RollupConfig>) -> Result<SystemConfig, Missing> {
-        Ok(self.state().system_config)
+    async fn system_config_by_number(&mut self, number: u64, _: Arc<RollupConfig>) -> Result<SystemConfig, Missing> {
+        let state = self.state();
+        Ok(state.system_configs.range(..=number).next_back().map_or(state.system_config, |(_, config)| *config))
     }
 }

@@ -79,7 +79,8 @@ impl Bank {
             arrival.dropped += self.discard();
             self.open = Some(Open { id: frame.channel, opened: l1_number, next: 0, size: 0, data: Vec::new() });
         }
-        let Some(open) = self.open.as_mut().filter(|open| open.id == frame.channel && open.next == frame.number.into())
+        let Some(open) =
+            self.open.as_mut().filter(|open| open.id == frame.channel && open.next == u32::from(frame.number))
         else {
             arrival.dropped += 1;
             return;

@@ -12,8 +12,8 @@ use lockstep_protocol::header::L1Origin;
 
 use super::OptimismConfig;
 use crate::{
-    AdapterError, ChainTip, L1View, LaneBlock, NativeBlock, Plan, PlannedBlock, adapter::BLOCKS_PER_PLAN_MAX, lane,
-    transaction,
+    AdapterError, ChainTip, L1View, LaneBlock, NativeBlock, Plan, PlannedBlock, Skipped, adapter::BLOCKS_PER_PLAN_MAX,
+    lane, transaction,
 };
 
 /// How far, in seconds, a block with transactions may be ahead of its L1 origin (specs, Fjord: constant maximum
@@ -27,32 +27,90 @@ pub const BLOCK_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Length prefix that a batch adds to a transaction, at most; counted so that tiny transactions do not slip through.
 const TRANSACTION_OVERHEAD: usize = 9;
 
+/// How much gas the lane's transactions may ask for in a block.
+///
+/// Counted by what they may use at most, not by what they will: so the cut is known without execution, and is the same for
+/// every driver. A transaction that is skipped by execution keeps its room. What does not fit waits for the next block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GasRoom {
+    /// In any block: the rollup's gas limit without the L1-info transaction.
+    pub most: u64,
+    /// In the first block on an L1 origin, which also holds the deposits of that L1 block.
+    pub with_deposits: u64,
+}
+
+impl GasRoom {
+    /// No bound.
+    pub const UNBOUNDED: Self = Self { most: u64::MAX, with_deposits: u64::MAX };
+
+    /// The room under a gas limit of the rollup. An L1 block's deposits take `deposits_max` together (specs, Guaranteed gas
+    /// market: the resource limit).
+    pub fn under(gas_limit: u64, l1_info: u64, deposits_max: u64) -> Self {
+        let most = gas_limit.saturating_sub(l1_info);
+        Self { most, with_deposits: most.saturating_sub(deposits_max) }
+    }
+
+    fn room(&self, origin_changed: bool) -> lane::Room<2> {
+        let gas = |gas: u64| usize::try_from(gas).unwrap_or(usize::MAX);
+        let now = if origin_changed { self.with_deposits } else { self.most };
+        lane::Room { most: [BLOCK_BYTES_MAX, gas(self.most)], now: [BLOCK_BYTES_MAX, gas(now)] }
+    }
+}
+
 pub(super) fn plan(
     config: &OptimismConfig,
     lane_blocks: &[LaneBlock],
     at: &ChainTip,
     l1: &L1View,
 ) -> Result<Plan, AdapterError> {
-    l1.agrees(&at.l1)?;
-    let fit = |bytes: &[u8]| {
-        transaction::check(bytes, config.chain_id).map(|()| bytes.len().saturating_add(TRANSACTION_OVERHEAD))
-    };
     let mut plan = Plan::default();
-    let (mut timestamp, mut origin, mut cursor) = (at.timestamp, at.l1, at.lane);
+    let mut at = ChainTip { hash: at.hash, timestamp: at.timestamp, l1: at.l1, lane: at.lane, ..ChainTip::default() };
     while plan.blocks.len() < BLOCKS_PER_PLAN_MAX {
-        let Some((next, next_ms)) = grid(timestamp, config.block_time) else { break };
-        let closing = lane_blocks.partition_point(|block| block.timestamp_ms < next_ms);
-        let Some(closing_block) = lane_blocks.get(closing) else { break };
-        origin = next_origin(&origin, next, &closing_block.l1, l1)?;
-        timestamp = next;
-        let mut transactions = Vec::new();
-        if within_drift(next, &origin) {
-            (transactions, cursor) = lane::take(lane_blocks, cursor, next_ms, BLOCK_BYTES_MAX, fit, &mut plan.skipped);
-        }
-        let block = NativeBlock { timestamp, l1: origin, transactions, delayed: None };
-        plan.blocks.push(PlannedBlock { block, lane: cursor });
+        let Some(block) = place_next(config, lane_blocks, &at, l1)? else { break };
+        let planned = fill(config, lane_blocks, &at, block, &GasRoom::UNBOUNDED, &mut plan.skipped);
+        at = ChainTip { timestamp: planned.block.timestamp, l1: planned.block.l1, lane: planned.lane, ..at };
+        plan.blocks.push(planned);
     }
     Ok(plan)
+}
+
+/// Where the block after `at` stands, if the lane is known up to its timestamp. `lane_blocks` may lack heights that are proven
+/// to have nothing, but not the closing one.
+pub(super) fn place_next(
+    config: &OptimismConfig,
+    lane_blocks: &[LaneBlock],
+    at: &ChainTip,
+    l1: &L1View,
+) -> Result<Option<NativeBlock>, AdapterError> {
+    l1.agrees(&at.l1)?;
+    let Some((timestamp, next_ms)) = grid(at.timestamp, config.block_time) else { return Ok(None) };
+    let closing = lane_blocks.partition_point(|block| block.timestamp_ms < next_ms);
+    let Some(closing_block) = lane_blocks.get(closing) else { return Ok(None) };
+    let l1 = next_origin(&at.l1, timestamp, closing_block.l1.number, l1)?;
+    Ok(Some(NativeBlock { timestamp, l1, ..NativeBlock::default() }))
+}
+
+/// What of the lane is in `block`, the one after `at`, and how far the lane is in the chain then.
+pub(super) fn fill(
+    config: &OptimismConfig,
+    lane_blocks: &[LaneBlock],
+    at: &ChainTip,
+    block: NativeBlock,
+    gas: &GasRoom,
+    skipped: &mut Vec<Skipped>,
+) -> PlannedBlock {
+    if !within_drift(block.timestamp, &block.l1) {
+        return PlannedBlock { block: NativeBlock { transactions: Vec::new(), ..block }, lane: at.lane };
+    }
+    let fit = |bytes: &[u8]| {
+        let gas = transaction::columns(bytes, config.chain_id)?.gas;
+        let gas = usize::try_from(gas).unwrap_or(usize::MAX);
+        Ok([bytes.len().saturating_add(TRANSACTION_OVERHEAD), gas])
+    };
+    let room = gas.room(block.l1.number != at.l1.number);
+    let until_ms = block.timestamp.saturating_mul(1_000);
+    let (transactions, lane) = lane::take_within(lane_blocks, at.lane, until_ms, room, fit, skipped);
+    PlannedBlock { block: NativeBlock { transactions, ..block }, lane }
 }
 
 /// Whether a block at `timestamp` on `origin` may hold transactions.
@@ -66,13 +124,14 @@ fn grid(timestamp: u64, block_time: u64) -> Option<(u64, u64)> {
     Some((next, next.checked_mul(1_000)?))
 }
 
-fn next_origin(parent: &L1Origin, timestamp: u64, seen: &L1Origin, l1: &L1View) -> Result<L1Origin, AdapterError> {
-    l1.agrees(seen)?;
+/// What the log has seen counts as a number only: a hash that L1 has taken back since would otherwise stop the chain for
+/// good. Which block has that number is L1's to say.
+fn next_origin(parent: &L1Origin, timestamp: u64, seen: u64, l1: &L1View) -> Result<L1Origin, AdapterError> {
     let Some(number) = parent.number.checked_add(1) else { return Ok(*parent) };
     // Past the drift, a block must be empty unless the next origin could not have been adopted: that is L1's fact,
     // half an hour old by then, and no longer depends on what the log has seen.
     let late = !within_drift(timestamp, parent);
-    if seen.number < number && !late {
+    if seen < number && !late {
         return Ok(*parent);
     }
     let next = l1.need(number)?;

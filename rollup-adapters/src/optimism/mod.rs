@@ -7,6 +7,10 @@
 //! frame.rs      a channel -> frames -> the data of L1 transactions
 //! blob.rs       data -> EIP-4844 blobs
 //! bank.rs       frames in the order of L1 -> complete channels (Holocene, timeout)
+//!
+//! rollup.rs     which chain: op-node's rollup.json        l1_info.rs, deposit.rs, system.rs   what L1 puts into blocks
+//! attributes.rs what the next block is made of            engine.rs, build.rs, driver.rs      lane -> executed blocks
+//! chain.rs      what is executed                          derive.rs, post.rs                  executed blocks -> L1, and back
 //! ```
 //!
 //! Formats and rules are those of the OP Stack specification (specs.optimism.io, "Derivation", "Span batches",
@@ -15,23 +19,48 @@
 use lockstep_protocol::ids::RollupId;
 
 use crate::{
-    AdapterError, Batch, BatchTarget, ChainTip, ExecutedBlock, L1View, LaneBlock, NativeBlock, Plan, RollupAdapter,
+    AdapterError, Batch, BatchTarget, ChainTip, ExecutedBlock, L1View, LaneBlock, NativeBlock, Plan, PlannedBlock,
+    RollupAdapter, Skipped,
 };
 
+#[cfg(feature = "run")]
+pub mod attributes;
 mod bank;
 mod batch;
 mod blob;
 mod block;
+#[cfg(feature = "run")]
+pub mod build;
+#[cfg(feature = "run")]
+pub mod chain;
 mod channel;
+#[cfg(feature = "run")]
+pub mod deposit;
+#[cfg(feature = "run")]
+pub mod derive;
+#[cfg(feature = "run")]
+pub mod driver;
+#[cfg(feature = "run")]
+pub mod engine;
 mod frame;
+#[cfg(feature = "run")]
+pub mod l1_info;
+#[cfg(feature = "run")]
+pub mod places;
+#[cfg(feature = "run")]
+pub mod post;
+#[cfg(feature = "run")]
+pub mod rollup;
 mod singular;
 mod span;
+#[cfg(feature = "run")]
+pub mod system;
 
 pub use crate::transaction::check;
 pub use bank::{Arrival, Bank, CHANNEL_TIMEOUT_L1_BLOCKS, ReadyChannel};
 pub use batch::BatchFormat;
 pub use blob::{BLOB_DATA_BYTES_MAX, decode_blob, encode_blob};
-pub use block::{BLOCK_BYTES_MAX, SEQUENCER_DRIFT_SECONDS_MAX};
+pub use block::{BLOCK_BYTES_MAX, GasRoom, SEQUENCER_DRIFT_SECONDS_MAX};
 pub use channel::{CHANNEL_BYTES_MAX, Compression, compress, decompress};
 pub use frame::{ChannelId, FRAME_BYTES_MAX, FRAME_OVERHEAD, Frame, decode_data, encode_data, split};
 pub use singular::SingularBatch;
@@ -70,6 +99,33 @@ impl Optimism {
     /// The chain's description.
     pub fn config(&self) -> &OptimismConfig {
         &self.config
+    }
+
+    /// Where the block after `at` stands, without its transactions, if the lane is known up to its timestamp.
+    ///
+    /// `lane` may lack heights that are proven to have nothing, except the one that closes the block.
+    pub fn place_next(
+        &self,
+        lane: &[LaneBlock],
+        at: &ChainTip,
+        l1: &L1View,
+    ) -> Result<Option<NativeBlock>, AdapterError> {
+        block::place_next(&self.config, lane, at, l1)
+    }
+
+    /// What of the lane is in `block`, which follows `at`; and what is in no block though its neighbours are.
+    ///
+    /// `gas` bounds what the lane's transactions ask for; all drivers of a chain must give the same. A driver that finds its
+    /// chain, and not its own place in the lane, asks this for the blocks that are there already.
+    pub fn fill(
+        &self,
+        lane: &[LaneBlock],
+        at: &ChainTip,
+        block: NativeBlock,
+        gas: &GasRoom,
+    ) -> (PlannedBlock, Vec<Skipped>) {
+        let mut skipped = Vec::new();
+        (block::fill(&self.config, lane, at, block, gas, &mut skipped), skipped)
     }
 
     fn rollup(&self) -> RollupId {

@@ -25,8 +25,6 @@ pub struct GossipMetrics {
     pub received: Counter,
     /// Times that the network's queue was full.
     pub full: Counter,
-    /// Bundles that no message has room for.
-    pub oversized: Counter,
     /// Messages that are not messages, by sender.
     pub malformed: Family<ValidatorLabel, Counter>,
     /// Bundles and cancels with bad signatures, by sender.
@@ -43,7 +41,6 @@ impl GossipMetrics {
         registry.register("sent", "Bundles and cancels in them", self.sent.clone());
         registry.register("received", "Bundles and cancels that others passed on", self.received.clone());
         registry.register("full", "Times that the network's queue was full", self.full.clone());
-        registry.register("oversized", "Bundles that no message has room for", self.oversized.clone());
         registry.register("malformed", "Messages that are not messages", self.malformed.clone());
         registry.register("dishonest", "Bundles and cancels with bad signatures", self.dishonest.clone());
         registry.register("ignored", "Messages of senders that are not listened to", self.ignored.clone());

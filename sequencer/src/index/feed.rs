@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-use lockstep_consensus::{finality::Finality as LogFinality, handle::Handle};
+use lockstep_consensus::handle::Handle;
 use lockstep_protocol::{
     bundle::Transaction,
-    certificate::{Certificate, CertificateSignature, Finality},
+    certificate::Finality,
     ids::{Height, RollupId},
     lane::{LaneItem, LaneLeaf},
     rpc::{FinalHeader, LanePage, QueryError},
@@ -224,7 +224,7 @@ impl Feed {
     pub async fn finality(&self, height: Height) -> Result<Finality, FeedError> {
         for _ in 0..FINALITY_TRIES {
             if let Some(finality) = self.log.finality(height).await {
-                return Ok(from_log(finality));
+                return Ok(finality);
             }
             if self.log.block(height).await.is_none() {
                 break;
@@ -312,14 +312,6 @@ impl Page {
         let tip = self.tip.as_ref().map(|item| item.json());
         to_raw_value(&Json { items, tip, next_height: self.next_height }).expect("a page has a JSON form")
     }
-}
-
-/// A proof of finality as third parties know it.
-fn from_log(finality: LogFinality) -> Finality {
-    let LogFinality { descendants, certificate } = finality;
-    let lockstep_consensus::finality::Certificate { epoch, view, parent_view, signature } = certificate;
-    let signature = CertificateSignature(signature);
-    Finality { descendants, certificate: Certificate { epoch, view, parent_view, signature } }
 }
 
 fn proven(

@@ -8,10 +8,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use lockstep_protocol::{
-    body::CheckedBundle,
-    bundle::{SignedBundle, SignedCancel},
-};
+use lockstep_protocol::{body::CheckedBundle, bundle::SignedCancel};
 use tokio::sync::Notify;
 
 /// Encoded bytes that may be queued: some seconds of a validator's share of 5,000 bundles a second.
@@ -45,17 +42,14 @@ struct Queue {
 }
 
 impl Item {
+    /// Bytes in a message.
     fn bytes(&self) -> usize {
         match self {
-            Self::Bundle(bundle) => encoded_bytes(bundle.signed()),
-            Self::Cancel(signed) => borsh::object_length(signed).expect("measuring does not fail"),
+            Self::Bundle(bundle) => borsh::object_length(bundle.signed()),
+            Self::Cancel(signed) => borsh::object_length(signed),
         }
+        .expect("measuring does not fail")
     }
-}
-
-/// Bytes of a bundle in a message.
-pub(crate) fn encoded_bytes(signed: &SignedBundle) -> usize {
-    borsh::object_length(signed).expect("measuring does not fail")
 }
 
 impl Outbox {

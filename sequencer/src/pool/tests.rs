@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use lockstep_protocol::{bundle::SignedBundle, ids::BundleId, refusal::Refusal, report::Report};
 
-use super::*;
+use super::{waiting::Reminded, *};
 use crate::fixture::*;
 
 fn ids(bundles: &[Arc<CheckedBundle>]) -> Vec<BundleId> {
@@ -33,7 +33,10 @@ fn check_invariants(pool: &Pool, view: &View) {
     assert!(waiting.bytes <= waiting.config.max_bytes);
     assert_eq!(waiting.ready.len() + waiting.parked.len(), waiting.bundles.len());
     assert_eq!(waiting.expiry.len(), waiting.bundles.len());
-    assert_eq!(waiting.reminders.len(), waiting.bundles.values().filter(|entry| entry.reminder.is_some()).count());
+    let bundles = waiting.bundles.iter().filter_map(|(id, entry)| Some((entry.reminder?, Reminded::Bundle(*id))));
+    let cancels = waiting.accounts.iter();
+    let cancels = cancels.filter_map(|(account, open)| Some((open.cancel_reminder?, Reminded::Cancel(*account))));
+    assert_eq!(waiting.reminders, bundles.chain(cancels).collect());
     assert_eq!(waiting.accounts.values().map(|open| open.by_nonce.len()).sum::<usize>(), waiting.bundles.len());
     assert_eq!(waiting.accounts.values().filter(|open| open.cancel.is_some()).count(), waiting.cancels.len());
     for (account, open) in &waiting.accounts {

@@ -3,24 +3,24 @@
 //! What was ordered leaves; what can never be ordered any more leaves with a reason; what an account can no longer pay for
 //! leaves, the latest nonces first. Reads no state itself: the caller brings the records of the accounts that changed.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use lockstep_protocol::{
     account::AccountRecord,
-    body::CheckedBundle,
     ids::{Account, BundleId, Height},
     refusal::Refusal,
 };
 
 use super::{
     Dropped,
+    outbox::Item,
     view::BaseFees,
-    waiting::{REMINDER_INTERVAL, Waiting, check_cancel},
+    waiting::{REMINDER_INTERVAL, Reminded, Waiting, check_cancel},
 };
 
 /// Parked bundles that are looked at again at each height: enough for a pool full of them within some seconds.
 const UNPARKED_PER_HEIGHT: usize = 1_024;
-/// Bundles that are passed on again at each height, so that reminders never crowd out what is new.
+/// Bundles and cancels that are passed on again at each height, so that reminders never crowd out what is new.
 const REMINDERS_PER_HEIGHT: usize = 128;
 
 /// What a final block did, as far as the pool is concerned.
@@ -42,8 +42,8 @@ pub(crate) struct Settled {
     pub(crate) ordered: usize,
     /// Bundles that left without having been ordered.
     pub(crate) dropped: Vec<Dropped>,
-    /// Bundles to pass on again.
-    pub(crate) reminders: Vec<Arc<CheckedBundle>>,
+    /// What to pass on again.
+    pub(crate) reminders: Vec<Item>,
 }
 
 impl Waiting {
@@ -105,17 +105,28 @@ impl Waiting {
         }
     }
 
-    fn remind(&mut self) -> Vec<Arc<CheckedBundle>> {
-        let mut bundles = Vec::new();
-        while bundles.len() < REMINDERS_PER_HEIGHT {
-            let Some((due, id)) = self.reminders.first().copied().filter(|(due, _)| *due <= self.height) else { break };
-            self.reminders.remove(&(due, id));
-            let entry = self.bundles.get_mut(&id).expect("a bundle with a reminder waits");
+    fn remind(&mut self) -> Vec<Item> {
+        let mut items = Vec::new();
+        while items.len() < REMINDERS_PER_HEIGHT {
+            let Some((due, what)) = self.reminders.first().copied().filter(|(due, _)| *due <= self.height) else {
+                break;
+            };
+            self.reminders.remove(&(due, what));
             let again = Height(self.height.0.saturating_add(REMINDER_INTERVAL));
-            entry.reminder = Some(again);
-            bundles.push(entry.bundle.clone());
-            self.reminders.insert((again, id));
+            items.push(match what {
+                Reminded::Bundle(id) => {
+                    let entry = self.bundles.get_mut(&id).expect("a bundle with a reminder waits");
+                    entry.reminder = Some(again);
+                    Item::Bundle(entry.bundle.clone())
+                }
+                Reminded::Cancel(account) => {
+                    let open = self.accounts.get_mut(&account).expect("an account with a reminder is open");
+                    open.cancel_reminder = Some(again);
+                    Item::Cancel(open.cancel.expect("a cancel with a reminder waits"))
+                }
+            });
+            self.reminders.insert((again, what));
         }
-        bundles
+        items
     }
 }

@@ -22,12 +22,13 @@ use lockstep_protocol::{
 
 use super::{Dropped, PoolConfig, view::BaseFees};
 
-/// Memory that a waiting bundle takes beside its encoded bytes: its place in six tables and its allocations. Measured with
-/// two-leg transfers; it makes `PoolConfig::max_bytes` a bound of memory.
-pub(crate) const ENTRY_BYTES: usize = 640;
+/// Memory that a waiting bundle takes beside its encoded bytes: its place in six tables, its allocations, and that of its
+/// signature among the verified. 804 bytes for two-leg transfers, as `tests/pool_memory.rs` measures; it makes
+/// `PoolConfig::max_bytes` a bound of memory.
+pub(crate) const ENTRY_BYTES: usize = 832;
 /// Cancels that may wait, one for each account. Each takes about 300 bytes.
 pub(crate) const CANCELS_MAX: usize = 16_384;
-/// Heights after which a bundle that came from a client is passed on again, in case the others lost it.
+/// Heights after which what came from a client is passed on again, in case the others lost it.
 pub(crate) const FIRST_REMINDER: u64 = 8;
 /// Heights between later repetitions.
 pub(crate) const REMINDER_INTERVAL: u64 = 64;
@@ -105,6 +106,14 @@ pub(crate) struct Entry {
     pub(crate) reminder: Option<Height>,
 }
 
+/// What is passed on again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reminded {
+    Bundle(BundleId),
+    /// The account's.
+    Cancel(Account),
+}
+
 /// What an account has in the pool.
 #[derive(Default)]
 pub(crate) struct Open {
@@ -112,6 +121,8 @@ pub(crate) struct Open {
     /// Sum of what its bundles may cost at most. Credits.
     pub(crate) promised: u64,
     pub(crate) cancel: Option<SignedCancel>,
+    /// When to pass the cancel on again.
+    pub(crate) cancel_reminder: Option<Height>,
 }
 
 /// Everything that waits.
@@ -133,7 +144,7 @@ pub(crate) struct Waiting {
     /// Accounts with a cancel.
     pub(crate) cancels: BTreeSet<Account>,
     pub(crate) expiry: BTreeSet<(Height, BundleId)>,
-    pub(crate) reminders: BTreeSet<(Height, BundleId)>,
+    pub(crate) reminders: BTreeSet<(Height, Reminded)>,
     pub(crate) bytes: usize,
 }
 
@@ -178,12 +189,12 @@ impl Waiting {
             let refusal = Refusal::ReplacementUnderpriced { nonce: signed.nonce, tip: signed.tip };
             dropped.push(Dropped { id, refusal });
         }
-        let reminder = (source == Source::Client).then(|| Height(facts.next.0.saturating_add(FIRST_REMINDER)));
+        let reminder = first_reminder(facts.next, source);
         let open = self.accounts.entry(signed.account).or_default();
         open.by_nonce.insert(signed.nonce, id);
         open.promised = open.promised.checked_add(signed.max_fee).expect("promises are covered by a balance");
         self.expiry.insert((signed.valid_until, id));
-        self.reminders.extend(reminder.map(|height| (height, id)));
+        self.reminders.extend(reminder.map(|height| (height, Reminded::Bundle(id))));
         self.bytes += size;
         self.ready.insert(rank, bundle.clone());
         self.bundles.insert(id, Entry { bundle, size, reminder });
@@ -191,9 +202,14 @@ impl Waiting {
     }
 
     /// Lets a verified cancel in. One for each account.
-    pub(crate) fn admit_cancel(&mut self, signed: SignedCancel, record: Option<&AccountRecord>) -> Result<(), Refusal> {
+    pub(crate) fn admit_cancel(
+        &mut self,
+        signed: SignedCancel,
+        facts: Facts<'_>,
+        source: Source,
+    ) -> Result<(), Refusal> {
         let cancel = &signed.cancel;
-        check_cancel(&signed, record)?;
+        check_cancel(&signed, facts.record)?;
         if let Some(waiting) = self.accounts.get(&cancel.account).and_then(|open| open.cancel.as_ref()) {
             // The same again is the same wish.
             return if waiting.cancel == *cancel { Ok(()) } else { Err(Refusal::CancelPending) };
@@ -201,8 +217,11 @@ impl Waiting {
         if self.cancels.len() >= CANCELS_MAX {
             return Err(Refusal::NotReady { detail: format!("{CANCELS_MAX} cancels are waiting") });
         }
+        let reminder = first_reminder(facts.next, source);
         self.cancels.insert(cancel.account);
-        self.accounts.entry(cancel.account).or_default().cancel = Some(signed);
+        self.reminders.extend(reminder.map(|height| (height, Reminded::Cancel(cancel.account))));
+        let open = self.accounts.entry(cancel.account).or_default();
+        (open.cancel, open.cancel_reminder) = (Some(signed), reminder);
         Ok(())
     }
 
@@ -214,7 +233,7 @@ impl Waiting {
         let signed = &bundle.signed().bundle;
         self.expiry.remove(&(signed.valid_until, *id));
         if let Some(height) = reminder {
-            self.reminders.remove(&(height, *id));
+            self.reminders.remove(&(height, Reminded::Bundle(*id)));
         }
         self.bytes -= size;
         let open = self.accounts.get_mut(&signed.account).expect("the account of a waiting bundle is open");
@@ -226,7 +245,11 @@ impl Waiting {
 
     pub(crate) fn remove_cancel(&mut self, account: &Account) {
         if self.cancels.remove(account) {
-            self.accounts.get_mut(account).expect("an account with a cancel is open").cancel = None;
+            let open = self.accounts.get_mut(account).expect("an account with a cancel is open");
+            open.cancel = None;
+            if let Some(height) = open.cancel_reminder.take() {
+                self.reminders.remove(&(height, Reminded::Cancel(*account)));
+            }
             self.forget_if_idle(account);
         }
     }
@@ -315,6 +338,11 @@ pub(crate) fn check_cancel(signed: &SignedCancel, record: Option<&AccountRecord>
         return Err(Refusal::NothingToCancel { first, last });
     }
     Ok(())
+}
+
+/// Only what a client brought here is passed on from here.
+fn first_reminder(next: Height, source: Source) -> Option<Height> {
+    (source == Source::Client).then(|| Height(next.0.saturating_add(FIRST_REMINDER)))
 }
 
 fn check_promise(needed: u64, promised: u64, balance: u64) -> Result<(), Refusal> {

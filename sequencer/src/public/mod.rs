@@ -32,6 +32,7 @@ mod backfill;
 mod behaviour;
 mod config;
 mod frames;
+mod framing;
 mod lanes;
 mod lent;
 mod metrics;

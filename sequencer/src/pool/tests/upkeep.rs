@@ -128,6 +128,31 @@ fn a_clients_bundle_is_passed_on_again_while_it_waits_but_not_too_often() {
 }
 
 #[test]
+fn a_clients_cancel_is_passed_on_again_while_it_waits_but_not_too_often() {
+    let view = View::funded();
+    let pool = pool(&view);
+    pool.cancel(cancel(0, 3, 5)).unwrap();
+    pool.receive(Vec::new(), vec![cancel(1, 3, 5)]);
+    let mut passed_on = Vec::new();
+    for height in 1..=200 {
+        if height == 100 {
+            (3..=5).for_each(|nonce| view.use_nonce(0, nonce));
+            view.set_height(height);
+            pool.finalized(Height(height), &[ordered(&signed(0, 3, 5), height)]);
+        }
+        view.set_height(height);
+        pool.finalized(Height(height), &[]);
+        while let Some(load) = pool.outbox().take(1 << 20) {
+            assert_eq!(load.cancels, [cancel(0, 3, 5)], "only what a client brought here");
+            passed_on.push(height);
+        }
+        check_invariants(&pool, &view);
+    }
+    assert_eq!(passed_on, [1, 10, 74], "and no more once it has nothing left to cancel");
+    assert_eq!(pool.usage().cancels, 1, "the other account's still waits");
+}
+
+#[test]
 fn a_full_outbox_drops_the_oldest_and_counts_them() {
     let outbox = Outbox::default();
     let large = |nonce| {

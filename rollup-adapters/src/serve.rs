@@ -1,0 +1,335 @@
+//! How does somebody outside see how a driver or a poster is doing?
+//!
+//! Three pages over HTTP: `/status` (JSON, everything), `/metrics` (Prometheus, the numbers), `/healthz` (200 while it works, 503
+//! and the trouble while it waits for something). Reading changes nothing.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use alloy_primitives::B256;
+use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http_body_util::Full;
+use hyper::{
+    body::{Bytes, Incoming},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use tokio::{net::TcpListener, sync::Semaphore, sync::watch};
+
+use crate::optimism::derive::Derived;
+
+/// Connections at once: scrapers and a person or two.
+const CONNECTIONS_MAX: usize = 32;
+/// Time for a request's head; who dawdles is cut off.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Skipped transactions that are kept for `/status`; all are in the log.
+const SKIPPED_MAX: usize = 64;
+
+/// What can be said of how something runs.
+pub trait Status: Serialize + Clone + Send + 'static {
+    /// What it waits for, if it does.
+    fn trouble(&self) -> Option<&str>;
+    /// The numbers for Prometheus, by name, without a prefix.
+    fn numbers(&self) -> Vec<(&'static str, &'static str, f64)>;
+}
+
+/// What a driver says.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DriverStatus {
+    /// Name of the rollup's stack.
+    pub stack: &'static str,
+    /// The rollup.
+    pub rollup: u64,
+    /// The latest executed block.
+    pub executed: Executed,
+    /// Height of the log up to which the lane was read.
+    pub lane_height: u64,
+    /// Blocks made by this process.
+    pub blocks: u64,
+    /// Lane transactions in them.
+    pub transactions: u64,
+    /// Lane transactions that no block holds.
+    pub skipped: u64,
+    /// The latest of them.
+    pub latest_skipped: Vec<SkippedTransaction>,
+    /// How far L1 leads, and whether to what was executed.
+    pub derivation: Derived,
+    /// L1 as this process sees it.
+    pub l1: L1Status,
+    /// What it waits for, if it does.
+    pub trouble: Option<String>,
+    /// Failed attempts.
+    pub failures: u64,
+    /// How often it found its place anew.
+    pub resumed: u64,
+    /// How often L1 was reorganised under its head.
+    pub reorganised: u64,
+}
+
+/// An executed block.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Executed {
+    /// Its number.
+    pub number: u64,
+    /// Its hash.
+    pub hash: B256,
+    /// Root of the state after it.
+    pub state_root: B256,
+    /// Seconds since the Unix epoch.
+    pub timestamp: u64,
+    /// The L1 block that it is built on.
+    pub l1_origin: u64,
+}
+
+/// L1, seen from here.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct L1Status {
+    /// The latest block.
+    pub number: u64,
+    /// Why it is not followed, if it is not.
+    pub trouble: Option<String>,
+}
+
+/// A lane transaction that no block holds.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SkippedTransaction {
+    /// The block that would have held it.
+    pub block: u64,
+    /// keccak256 of its bytes, where it is a transaction at all.
+    pub hash: Option<B256>,
+    /// Height of its lane block, where it was skipped before execution.
+    pub height: Option<u64>,
+    /// Its index: in its lane block, or among the transactions for the block.
+    pub index: usize,
+    /// Why.
+    pub reason: String,
+}
+
+impl DriverStatus {
+    /// Notes a skipped transaction.
+    pub fn note(&mut self, skipped: SkippedTransaction) {
+        if self.latest_skipped.len() >= SKIPPED_MAX {
+            self.latest_skipped.remove(0);
+        }
+        self.latest_skipped.push(skipped);
+    }
+}
+
+impl Status for DriverStatus {
+    fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref().or(self.derivation.disagreement.as_deref())
+    }
+
+    fn numbers(&self) -> Vec<(&'static str, &'static str, f64)> {
+        let mut numbers = vec![
+            ("executed_block", "Number of the latest executed block", self.executed.number as f64),
+            ("lane_height", "Height of the log up to which the lane was read", self.lane_height as f64),
+            ("blocks", "Blocks made by this process", self.blocks as f64),
+            ("transactions", "Lane transactions in them", self.transactions as f64),
+            ("skipped_transactions", "Lane transactions that no block holds", self.skipped as f64),
+            ("failures", "Failed attempts", self.failures as f64),
+            ("waiting", "1 while it waits for something that does not work", f64::from(self.trouble.is_some())),
+            ("resumed", "Times that it found its place anew", self.resumed as f64),
+            ("l1_reorganisations", "Times that L1 was reorganised under its head", self.reorganised as f64),
+            ("l1_block", "Latest block of L1", self.l1.number as f64),
+            ("l1_down", "1 while L1 does not answer", f64::from(self.l1.trouble.is_some())),
+        ];
+        numbers.extend(derivation(&self.derivation));
+        numbers
+    }
+}
+
+/// What a poster says.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PosterStatus {
+    /// Name of the rollup's stack.
+    pub stack: &'static str,
+    /// The rollup.
+    pub rollup: u64,
+    /// The address that pays.
+    pub address: String,
+    /// Whether this poster holds the lease.
+    pub leads: bool,
+    /// The latest executed block.
+    pub executed: u64,
+    /// The latest block that is in a batch that this process had included.
+    pub posted: u64,
+    /// L1 transactions with batches that this process had included.
+    pub batches_posted: u64,
+    /// Bytes of batches in them.
+    pub bytes_posted: u64,
+    /// Transactions in them.
+    pub transactions_posted: u64,
+    /// Bytes on L1 for each transaction, of what this process posted.
+    pub bytes_per_transaction: f64,
+    /// Rounds that were begun.
+    pub rounds: u64,
+    /// Rounds that were in blocks and moved the safe head not as far as they should have.
+    pub without_effect: u64,
+    /// Rounds that ended early.
+    pub failures: u64,
+    /// How far L1 leads, and whether to what was executed.
+    pub derivation: Derived,
+    /// What it waits for, if it does.
+    pub trouble: Option<String>,
+}
+
+impl Status for PosterStatus {
+    fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref().or(self.derivation.disagreement.as_deref())
+    }
+
+    fn numbers(&self) -> Vec<(&'static str, &'static str, f64)> {
+        let mut numbers = vec![
+            ("leads", "1 while this poster may post", f64::from(self.leads)),
+            ("executed_block", "Number of the latest executed block", self.executed as f64),
+            ("posted_block", "Latest block in a batch that this process posted", self.posted as f64),
+            ("batches_posted", "L1 transactions with batches, included", self.batches_posted as f64),
+            ("bytes_posted", "Bytes of batches, included", self.bytes_posted as f64),
+            ("transactions_posted", "Transactions in batches, included", self.transactions_posted as f64),
+            ("rounds", "Rounds of posting", self.rounds as f64),
+            (
+                "rounds_without_effect",
+                "Rounds that did not move the safe head as they should",
+                self.without_effect as f64,
+            ),
+            ("failures", "Rounds that ended early", self.failures as f64),
+            ("waiting", "1 while it waits for something that does not work", f64::from(self.trouble.is_some())),
+        ];
+        numbers.extend(derivation(&self.derivation));
+        numbers
+    }
+}
+
+fn derivation(derived: &Derived) -> Vec<(&'static str, &'static str, f64)> {
+    vec![
+        ("derived_l1_block", "L1 block up to which L1 was derived", derived.l1 as f64),
+        ("safe_block", "Latest executed block that L1 leads to", derived.safe.number as f64),
+        ("finalized_block", "Latest executed block that finalized L1 leads to", derived.finalized.number as f64),
+        ("derivation_agreed", "1 while L1 leads to what was executed", f64::from(derived.agreed)),
+        ("derived_blocks", "Blocks that were compared and equal", derived.blocks as f64),
+        ("derived_transactions", "Their transactions", derived.transactions as f64),
+        ("derived_bytes", "Bytes of batcher data read", derived.bytes as f64),
+        ("derived_dropped", "Frames, channels and batches without effect", derived.dropped as f64),
+        ("window_left", "L1 blocks until the sequencing window ends", derived.window_left as f64),
+    ]
+}
+
+/// What a page is made of.
+pub struct Service<S> {
+    status: Mutex<S>,
+    registry: Mutex<Registry>,
+    begin: Instant,
+}
+
+impl<S: Status> Service<S> {
+    /// A service that begins with this status.
+    pub fn new(status: S) -> Arc<Self> {
+        let registry = Mutex::new(Registry::with_prefix("lockstep_rollup"));
+        Arc::new(Self { status: Mutex::new(status), registry, begin: Instant::now() })
+    }
+
+    /// Changes the status.
+    pub fn update(&self, change: impl FnOnce(&mut S)) {
+        // Plain values: whoever panicked while holding them left them readable.
+        change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The status now.
+    pub fn status(&self) -> S {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Adds metrics that others keep.
+    pub fn register(&self, register: impl FnOnce(&mut Registry)) {
+        register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn page(&self, path: &str) -> Option<(StatusCode, &'static str, String)> {
+        let status = self.status();
+        match path {
+            "/healthz" => Some(match status.trouble() {
+                None => (StatusCode::OK, "text/plain", "ok\n".into()),
+                Some(trouble) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{trouble}\n")),
+            }),
+            "/status" => {
+                let json = serde_json::to_string_pretty(&status).expect("plain values have a JSON form");
+                Some((StatusCode::OK, "application/json", json + "\n"))
+            }
+            "/metrics" => {
+                let mut text = String::new();
+                for (name, help, value) in status.numbers() {
+                    let name = format!("lockstep_rollup_{name}");
+                    text += &format!("# HELP {name} {help}.\n# TYPE {name} gauge\n{name} {value}\n");
+                }
+                let uptime = self.begin.elapsed().as_secs();
+                text +=
+                    &format!("# TYPE lockstep_rollup_uptime_seconds gauge\nlockstep_rollup_uptime_seconds {uptime}\n");
+                let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+                prometheus_client::encoding::text::encode(&mut text, &registry).expect("writing to a string");
+                Some((StatusCode::OK, "text/plain; version=0.0.4", text))
+            }
+            _ => None,
+        }
+    }
+
+    /// Binds the address that the pages are served at; port 0 takes a free one.
+    pub async fn bind(listen: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    }
+
+    /// Serves the pages until `stop` is true.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let accepted = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                accepted = listener.accept() => accepted,
+            };
+            let Ok((stream, _)) = accepted else {
+                // Out of file descriptors, mostly: it passes.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            // Beyond the bound, the connection is closed at once.
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+            let service = Arc::clone(&self);
+            tokio::spawn(async move {
+                let answer = service_fn(move |request: Request<Incoming>| {
+                    let answer = service.answer(&request);
+                    async move { Ok::<_, Infallible>(answer) }
+                });
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_TIMEOUT)
+                    .keep_alive(false)
+                    .serve_connection(TokioIo::new(stream), answer);
+                let _ = connection.await;
+                drop(place);
+            });
+        }
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let page = if request.method() == Method::GET { self.page(request.uri().path()) } else { None };
+        let (status, kind, text) =
+            page.unwrap_or_else(|| (StatusCode::NOT_FOUND, "text/plain", "GET /healthz, /status or /metrics\n".into()));
+        let mut response = Response::new(Full::new(Bytes::from(text)));
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(kind));
+        response
+    }
+}

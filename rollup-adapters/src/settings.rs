@@ -1,0 +1,155 @@
+//! What can an operator choose about a driver or a poster, and what is chosen if they say nothing?
+//!
+//! One TOML file each that refuses unknown keys. Secrets are named by path, never inline; paths are relative to the file. What is
+//! the same for every stack is here, each stack's own below.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use lockstep_protocol::genesis::Genesis;
+use lockstep_sdk::Trust;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    feed::FeedError,
+    poster::{Beacon, Jwt, L1, Rpc, RpcError, SignerError, beacon::Slots},
+};
+
+pub mod optimism;
+
+/// Longest file that is read: what a person may have written, and a genesis with many accounts.
+const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Why nothing was started.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the texts say what each variant means")]
+pub enum SettingsError {
+    #[error("{path}: {detail}")]
+    File { path: PathBuf, detail: String },
+    #[error("{0}")]
+    Value(String),
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    #[error("cannot serve the status: {0}")]
+    Listen(std::io::Error),
+    #[error("{0}")]
+    Chain(#[from] crate::optimism::chain::ChainError),
+}
+
+/// An L1 node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct L1Settings {
+    /// Its JSON-RPC.
+    pub rpc: String,
+    /// A beacon node's HTTP API, `http://`; needed to read blobs back.
+    #[serde(default)]
+    pub beacon: Option<String>,
+    /// How that names blocks.
+    #[serde(default)]
+    pub slots: Slots,
+    /// Time for one answer, milliseconds.
+    #[serde(default = "ten_seconds")]
+    pub timeout_ms: u64,
+    /// Pause between two looks at it, milliseconds.
+    #[serde(default = "one_second")]
+    pub poll_ms: u64,
+}
+
+/// Where to tell how it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusSettings {
+    /// Address of /status, /metrics and /healthz.
+    pub listen: SocketAddr,
+}
+
+/// What is logged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Levels, as `tracing-subscriber` reads them.
+    pub filter: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".into(), format: LogFormat::Text }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+fn ten_seconds() -> u64 {
+    10_000
+}
+
+fn one_second() -> u64 {
+    1_000
+}
+
+impl L1Settings {
+    /// The node.
+    pub fn open(&self) -> Result<L1, RpcError> {
+        Ok(L1::new(Rpc::new(&self.rpc, Duration::from_millis(self.timeout_ms), None)?))
+    }
+
+    /// The beacon node, if there is one.
+    pub fn open_beacon(&self) -> Option<Beacon> {
+        self.beacon.as_ref().map(|url| Beacon::new(url, self.slots))
+    }
+
+    /// Pause between two looks.
+    pub fn poll(&self) -> Duration {
+        Duration::from_millis(self.poll_ms.max(10))
+    }
+}
+
+/// Reads a TOML file, and gives the folder that its paths are relative to.
+pub fn load<T: DeserializeOwned>(path: &Path) -> Result<(T, PathBuf), SettingsError> {
+    let text = read(path)?;
+    let value = toml::from_str(&text)
+        .map_err(|error| SettingsError::File { path: path.to_owned(), detail: error.to_string() })?;
+    Ok((value, path.parent().unwrap_or(Path::new("")).to_owned()))
+}
+
+/// Reads a text file of a bounded length.
+pub fn read(path: &Path) -> Result<String, SettingsError> {
+    let fail = |detail: String| SettingsError::File { path: path.to_owned(), detail };
+    let length = std::fs::metadata(path).map_err(|error| fail(error.to_string()))?.len();
+    if length > FILE_BYTES_MAX {
+        return Err(fail(format!("{length} bytes, at most {FILE_BYTES_MAX} are read")));
+    }
+    std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))
+}
+
+/// What is trusted of the log: its genesis, from a place that is not a node.
+pub fn trust(path: &Path) -> Result<Trust, SettingsError> {
+    let fail = |detail: String| SettingsError::File { path: path.to_owned(), detail };
+    let genesis: Genesis = serde_json::from_str(&read(path)?).map_err(|error| fail(error.to_string()))?;
+    Trust::from_genesis(&genesis).map_err(|error| fail(error.to_string()))
+}
+
+/// The secret of an Engine API, from the file that the execution client has too.
+pub fn jwt(path: &Path) -> Result<Jwt, SettingsError> {
+    Jwt::parse(&read(path)?)
+        .ok_or_else(|| SettingsError::File { path: path.to_owned(), detail: "not 64 hex digits".into() })
+}

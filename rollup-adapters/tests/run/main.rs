@@ -1,0 +1,10 @@
+//! Do driver and poster keep their promises against real nodes, whatever happens to them, to the nodes and to L1?
+//!
+//! An embedded L1 and embedded execution clients behind their real interfaces, a lane in memory, and proxies that misbehave.
+
+mod anvil;
+mod driver;
+mod poster;
+mod proxy;
+mod sender;
+mod world;
