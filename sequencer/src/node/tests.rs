@@ -45,6 +45,7 @@ impl Network {
             balances: (0..fixture::ACCOUNTS).map(balance).collect(),
             places: held.iter().map(place).collect(),
             pace: Pace { heartbeat_ms: 100, min_interval_ms: 10 },
+            l1: None,
             out: folder.path().join("net"),
         });
         Self { dealt: dealt.expect("dealt"), _folder: folder }

@@ -19,7 +19,7 @@ use lockstep_protocol::{
     account::AccountRecord,
     body::Body,
     genesis::{Balance, Format, Genesis, GroupKeyBytes, Rollup, Rules},
-    header::Header,
+    header::{Header, L1Origin},
     ids::{Account, Hash32, Height, RollupId},
     signature::AccountKey,
     wire::Wire,
@@ -332,6 +332,10 @@ impl Machine for Voter {
             views.entry(position.view).or_default().insert(position.timestamp_ms, full);
         }
         Ok(outcome)
+    }
+
+    fn seen(&self, origin: &L1Origin) -> bool {
+        self.machine.seen(origin)
     }
 
     fn finalized(&self, block: &Block) {
