@@ -25,7 +25,11 @@ const random = (bound) => {
 };
 
 const wallets = Array.from({ length: 8 }, (_, index) => new Wallet(keccak256(toBeHex(SEED * 100 + index + 1, 32))));
+// EIP-2935's contract keeps block hashes, and anvil's differ from ours: its genesis block has no state root. Here it does nothing.
+const HISTORY = "0x0000F90827F1C53a10cb7A02335B175320002935";
+const NOTHING = "0x00";
 const alloc = Object.fromEntries(wallets.map((wallet) => [wallet.address, { balance: toBeHex(parseEther("1000")) }]));
+alloc[HISTORY] = { balance: "0x0", code: NOTHING };
 const genesis = {
   config: {
     chainId: CHAIN, homesteadBlock: 0, eip150Block: 0, eip155Block: 0, eip158Block: 0, byzantiumBlock: 0,
@@ -59,13 +63,13 @@ const traffic = async (wallet) => {
   const nonce = nonces.get(wallet.address);
   const kind = random(12);
   const known = Object.values(contracts).flat();
-  if (kind < 3 || known.length === 0) {
-    return { to: pick(wallets).address, value: BigInt(random(1_000_000)), gasLimit: 21_000n };
-  }
   if (kind === 3) {
     const name = pick(Object.keys(codes));
     contracts[name].push(getCreateAddress({ from: wallet.address, nonce }));
     return { data: deploy(codes[name]), gasLimit: 500_000n };
+  }
+  if (kind < 3 || known.length === 0) {
+    return { to: pick(wallets).address, value: BigInt(random(1_000_000)), gasLimit: 21_000n };
   }
   if (kind === 4) {
     return { to: pick(known), gasLimit: 150_000n, accessList: [{ address: pick(known), storageKeys: [`0x${word(0)}`] }] };
@@ -81,9 +85,13 @@ const traffic = async (wallet) => {
     return { to: pick(contracts.caller), data: `0x${word(number)}${input}`, gasLimit: 300_000n };
   }
   if (kind === 7) {
-    const account = privateKeyToAccount(wallet.privateKey);
-    const signed = await account.signAuthorization({ contractAddress: pick(known), chainId: CHAIN, nonce: nonce + 1 });
-    return { authorization: signed, to: wallet.address, gasLimit: 300_000n };
+    // Another's account takes a contract's code; its nonce goes up, while this block has no transaction of its own.
+    const other = pick(wallets.filter((one) => one !== wallet));
+    const signed = await privateKeyToAccount(other.privateKey).signAuthorization({
+      contractAddress: pick(known), chainId: CHAIN, nonce: nonces.get(other.address),
+    });
+    nonces.set(other.address, nonces.get(other.address) + 1);
+    return { authorization: signed, to: other.address, gasLimit: 300_000n };
   }
   return { to: pick(known), gasLimit: 120_000n };
 };
@@ -94,7 +102,7 @@ const sign = async (wallet, place, tx) => {
   const { authorization, ...rest } = tx;
   const tip = 5_000_000_000n - BigInt(place) * 10_000_000n;
   const fees = { maxFeePerGas: 100_000_000_000n + tip, maxPriorityFeePerGas: tip };
-  nonces.set(wallet.address, nonce + (authorization ? 2 : 1));
+  nonces.set(wallet.address, nonce + 1);
   if (authorization) {
     return privateKeyToAccount(wallet.privateKey).signTransaction({
       chainId: CHAIN, nonce, to: rest.to, gas: rest.gasLimit, authorizationList: [authorization], type: "eip7702", ...fees,
@@ -120,11 +128,17 @@ const compare = async (number) => {
       `block ${number}, logs of ${index}`,
     );
   });
-  assert.deepEqual(part(mine, HEADER), part(other, HEADER), `block ${number}`);
+  // anvil's genesis block says that nobody holds anything; from the first block on it has the root.
+  const fields = number === 0 ? HEADER.filter((field) => field !== "stateRoot") : HEADER;
+  assert.deepEqual(part(mine, fields), part(other, fields), `block ${number}`);
   return receipts;
 };
 
 await compare(0);
+await theirs("anvil_setCode", HISTORY, NOTHING);
+// anvil starts with the genesis block's base fee instead of its successor's; from then on it computes its own.
+const { baseFeePerGas } = await ours("eth_getBlockByNumber", "pending", false);
+await theirs("anvil_setNextBlockBaseFeePerGas", baseFeePerGas);
 let [count, gas, failed] = [0, 0n, 0];
 for (let number = 1; number <= BLOCKS; number += 1) {
   const size = random(12);
@@ -152,7 +166,7 @@ for (let number = 1; number <= BLOCKS; number += 1) {
     }
   }
 }
-assert.ok(failed > 0 && count > 100, "the mix has what succeeds and what fails");
+assert.ok(failed > 0 && count > 100, `the mix has what succeeds and what fails: ${failed} of ${count}`);
 console.log(`agreed: anvil on ${BLOCKS} blocks of ${count} transactions, ${failed} of them failed, ${gas} gas: headers' roots, receipts, logs, balances`);
 stopAll();
 process.exit(0);
