@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")"
 
 skip() {
-    for judge in anvil ethers viem; do
+    for judge in anvil ethereumjs ethers viem; do
         echo "skipped: $judge ($1)"
     done
     exit 0
@@ -41,4 +41,5 @@ if node_modules/.bin/anvil --version >/dev/null 2>&1; then
     node anvil.mjs
 else
     echo "skipped: anvil (it does not run on this platform)"
+    echo "skipped: ethereumjs (it judges what anvil holds)"
 fi
