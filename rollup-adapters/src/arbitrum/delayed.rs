@@ -87,7 +87,7 @@ impl Delivered {
 
     /// The whole message, if this is its content.
     pub fn with_content(self, content: Vec<u8>) -> Option<DelayedMessage> {
-        (keccak256(&content) == self.content_hash).then(|| DelayedMessage { content, ..self.message })
+        (keccak256(&content) == self.content_hash).then_some(DelayedMessage { content, ..self.message })
     }
 }
 
@@ -143,11 +143,10 @@ impl DelayedInbox {
     /// Takes over the messages of L1 blocks up to `l1_number`: all, or none.
     pub fn extend(&mut self, messages: Vec<DelayedMessage>, l1_number: u64) -> Result<(), DelayedError> {
         let mut before = self.messages.back().map_or(self.before, DelayedMessage::accumulator);
-        let mut next = self.next();
         if self.messages.len() + messages.len() > DELAYED_MAX {
             return Err(DelayedError::Full);
         }
-        for message in &messages {
+        for (next, message) in (self.next()..).zip(&messages) {
             if message.index != next {
                 return Err(DelayedError::Order { expected: next, found: message.index });
             }
@@ -155,7 +154,6 @@ impl DelayedInbox {
                 return Err(DelayedError::Fork { index: next });
             }
             before = message.accumulator();
-            next += 1;
         }
         self.messages.extend(messages);
         self.seen = Some(l1_number);

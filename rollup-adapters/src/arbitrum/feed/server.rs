@@ -169,12 +169,11 @@ impl FeedServer {
 
     /// Sends messages to everybody. They must follow the last one; none is sent if they do not follow each other.
     pub fn publish(&self, messages: &mut [FeedMessage]) -> Result<(), OutOfOrder> {
-        let mut expected = self.shared.backlog().next();
-        for message in messages.iter() {
+        let next = self.shared.backlog().next();
+        for (expected, message) in (next..).zip(messages.iter()) {
             if message.sequence != expected {
                 return Err(OutOfOrder { expected, found: message.sequence });
             }
-            expected += 1;
         }
         // The expensive part is done without holding up clients; only the driver publishes.
         let frames: Vec<_> = messages
