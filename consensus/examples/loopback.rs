@@ -103,6 +103,10 @@ impl Machine for Filler {
         Ok(self.outcome(position))
     }
 
+    fn seen(&self, _: &L1Origin) -> bool {
+        true
+    }
+
     fn finalized(&self, block: &Block) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
         let after_ms = now.saturating_sub(block.header().timestamp_ms);

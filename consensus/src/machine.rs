@@ -74,6 +74,10 @@ pub trait Machine: Send + Sync + 'static {
         standing: Standing,
     ) -> Result<Outcome, Invalid>;
 
+    /// Whether this node has itself seen the L1 block that a proposal names. Until it has, it does not vote: a leader cannot
+    /// move the origin to a block that a quorum knows nothing of. Asked again while the proposal waits.
+    fn seen(&self, origin: &L1Origin) -> bool;
+
     /// A block is final, in height order, with its state readable and its bytes on disk. It may come again after a
     /// restart (be idempotent by height), and heights may be missing after a state sync or if this call was the last
     /// before a crash: an index compares its own height with [`Handle::tip`](crate::handle::Handle::tip) at start and

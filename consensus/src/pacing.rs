@@ -30,6 +30,9 @@ use crate::{
 /// not overflow the clock.
 const NAP_MAX: Duration = Duration::from_millis(1_000);
 
+/// How often it is asked again whether an L1 block was seen meanwhile: well below a view, and cheap.
+const L1_NAP: Duration = Duration::from_millis(50);
+
 /// Wakes leaders that wait for work.
 #[derive(Clone)]
 pub(crate) struct Waker(Arc<watch::Sender<u64>>);
@@ -151,7 +154,7 @@ impl<E: StorageContext + Spawner> Application<E> for Paced<E> {
             // Nothing to judge, so nothing that could be called invalid: abstain until consensus gives the view up.
             return std::future::pending().await;
         };
-        let timestamp_ms = block.inner().header().timestamp_ms;
+        let (timestamp_ms, origin) = (block.inner().header().timestamp_ms, block.inner().header().l1);
         loop {
             let early = until(&clock, timestamp_ms.saturating_sub(millis(self.timing.drift)));
             if early.is_zero() {
@@ -159,6 +162,11 @@ impl<E: StorageContext + Spawner> Application<E> for Paced<E> {
             }
             debug!(?early, "a block is ahead of the clock: waiting");
             clock.sleep(early.min(NAP_MAX)).await;
+        }
+        // Which of these an unmoved origin is does not matter: a quorum has seen it, and so has this node, or it waits a little.
+        while !self.machine.seen(&origin) {
+            debug!(number = origin.number, "a block names an L1 block that this node has not seen: waiting");
+            clock.sleep(L1_NAP).await;
         }
         self.state.verify((clock, context), ancestry).await
     }

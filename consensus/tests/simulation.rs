@@ -19,7 +19,7 @@ use lockstep_consensus::{
     proof,
     simulate::{City, Conduct, DiskFaults, Link, Simulation},
 };
-use lockstep_protocol::header::Header;
+use lockstep_protocol::header::{Header, L1Origin};
 
 const COUNTERS: u64 = 4;
 const STEPS: u64 = 20;
@@ -370,6 +370,10 @@ impl Machine for Cheating {
         standing: Standing,
     ) -> Result<Outcome, Invalid> {
         self.0.apply(position, body, records, standing)
+    }
+
+    fn seen(&self, origin: &L1Origin) -> bool {
+        self.0.seen(origin)
     }
 
     fn finalized(&self, block: &Block) {

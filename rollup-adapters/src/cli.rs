@@ -26,6 +26,9 @@ pub enum Drive {
     /// An OP Stack rollup, by the Engine API of op-geth, op-reth or any client that serves it.
     #[command(after_help = DRIVE_OPTIMISM)]
     Optimism(StartArgs),
+    /// An Arbitrum Nitro chain, by a sequencer feed that its nodes follow.
+    #[command(after_help = DRIVE_ARBITRUM)]
+    Arbitrum(StartArgs),
 }
 
 /// Posters, one per stack.
@@ -34,6 +37,9 @@ pub enum Post {
     /// An OP Stack rollup: span batches to its batch inbox, in calldata or blobs.
     #[command(after_help = POST_OPTIMISM)]
     Optimism(StartArgs),
+    /// An Arbitrum Nitro chain: batches to its SequencerInbox, in calldata or blobs.
+    #[command(after_help = POST_ARBITRUM)]
+    Arbitrum(StartArgs),
 }
 
 /// Arguments of everything that is started.
@@ -89,6 +95,28 @@ mode 0600 or with an external command (see [signer] in the example).
 It keeps nothing: what to post next is what L1 does not have yet. Killing it, or running two, loses nothing and posts nothing
 twice with effect; two only pay more.";
 
+const DRIVE_ARBITRUM: &str = "\
+What it needs: the chain's SequencerInbox on L1, one or more Lockstep nodes, and the log's genesis.json (the one thing that is
+trusted). Nitro nodes follow with --node.feed.input.url=ws://HOST:9642; no node of the chain may sequence.
+
+  lockstep-rollup drive arbitrum --print-config > drive.toml
+  lockstep-rollup drive arbitrum --config drive.toml
+  curl -s localhost:7310/status
+
+Messages and their numbers follow from the lane and from L1 alone: several drivers serve the same feed. Stop or kill it at any
+time, and start it with the same command.";
+
+const POST_ARBITRUM: &str = "\
+What it needs: the chain's SequencerInbox, which knows the key as a batch poster, an L1 node, one or more Lockstep nodes and the
+log's genesis.json, and the key, in a file of mode 0600 or with an external command (see [signer] in the example).
+
+  lockstep-rollup post arbitrum --print-config > post.toml
+  lockstep-rollup post arbitrum --config post.toml
+  curl -s localhost:7311/status
+
+What to post next is what L1 does not have yet. Killing it, or running two, loses nothing and posts nothing twice; two only pay
+more. Each needs a data folder of its own.";
+
 /// Does what was asked. Returns when it is done, or was told to stop.
 pub fn run(command: Command, out: &mut dyn Write) -> Result<(), CliError> {
     match command {
@@ -99,6 +127,22 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<(), CliError> {
             let mut settings = settings::optimism::DriveSettings::load(&args.path()?)?;
             args.apply(&mut settings.status.listen, &mut settings.log);
             start(&settings.log.clone(), |stop| settings::optimism::drive(settings, stop))
+        }
+        Command::Drive(Drive::Arbitrum(args)) => {
+            if args.print_config {
+                return Ok(out.write_all(settings::arbitrum::DRIVE_EXAMPLE.as_bytes())?);
+            }
+            let mut settings = settings::arbitrum::DriveSettings::load(&args.path()?)?;
+            args.apply(&mut settings.status.listen, &mut settings.log);
+            start(&settings.log.clone(), |stop| settings::arbitrum::drive(settings, stop))
+        }
+        Command::Post(Post::Arbitrum(args)) => {
+            if args.print_config {
+                return Ok(out.write_all(settings::arbitrum::POST_EXAMPLE.as_bytes())?);
+            }
+            let mut settings = settings::arbitrum::PostSettings::load(&args.path()?)?;
+            args.apply(&mut settings.status.listen, &mut settings.log);
+            start(&settings.log.clone(), |stop| settings::arbitrum::post(settings, stop))
         }
         Command::Post(Post::Optimism(args)) => {
             if args.print_config {

@@ -18,6 +18,7 @@ use crate::{
     poster::{Beacon, Jwt, L1, Rpc, RpcError, SignerError, beacon::Slots},
 };
 
+pub mod arbitrum;
 pub mod optimism;
 
 /// Longest file that is read: what a person may have written, and a genesis with many accounts.

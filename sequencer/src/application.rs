@@ -29,6 +29,7 @@ use lockstep_protocol::{
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tracing::debug;
 
+use crate::l1::L1View;
 use crate::pool::{Pool, Request, Selection};
 use recent::{ANCESTORS_MAX, Known, Recent};
 
@@ -43,6 +44,7 @@ pub struct Application {
     pool: Arc<Pool>,
     recent: Mutex<Recent>,
     blocks: mpsc::Sender<Block>,
+    l1: Arc<L1View>,
     metrics: ApplicationMetrics,
 }
 
@@ -61,12 +63,17 @@ impl Application {
             l1: L1Origin::default(),
         };
         let metrics = ApplicationMetrics::default();
-        Ok(Arc::new(Self { genesis, rules, pool, recent: Mutex::default(), blocks, metrics }))
+        Ok(Arc::new(Self { genesis, rules, pool, recent: Mutex::default(), blocks, l1: Arc::default(), metrics }))
     }
 
     /// The application's numbers.
     pub fn metrics(&self) -> &ApplicationMetrics {
         &self.metrics
+    }
+
+    /// What it has seen of L1: blind, until somebody follows one.
+    pub fn l1(&self) -> &Arc<L1View> {
+        &self.l1
     }
 
     /// Reads a body, or finds it among those that were read. Its signatures may be unchecked.
@@ -131,7 +138,7 @@ impl Machine for Application {
         let body = CheckedBody::arrange(cancels, bundles);
         let bytes = Bytes::from(body.to_body().to_wire());
         self.remember(parent, hash_body(&bytes), Known { body: Arc::new(body), verified: true });
-        Candidate { body: bytes, l1: L1Origin::default() }
+        Candidate { body: bytes, l1: self.l1.offer() }
     }
 
     fn keys(&self, position: &LogPosition, body: &Bytes) -> Result<Vec<Key>, Invalid> {
@@ -187,8 +194,13 @@ impl Machine for Application {
         Ok(outcome)
     }
 
+    fn seen(&self, origin: &L1Origin) -> bool {
+        self.l1.has_seen(origin)
+    }
+
     fn finalized(&self, block: &Block) {
         self.metrics.finalized.inc();
+        self.l1.agree(block.header().l1);
         match self.blocks.try_send(block.clone()) {
             Ok(()) => {}
             Err(TrySendError::Full(block)) => {

@@ -11,7 +11,7 @@ use lockstep_protocol::{
 };
 
 use crate::{
-    config::{self, Config, ConfigError, Pace},
+    config::{self, Config, ConfigError, L1Config, Pace},
     keys::{self, AccountKind, DealOptions, KeysError, Place, Secret},
     node::{self, NodeError},
     public::mirror::{self, MirrorArgs, MirrorError},
@@ -85,6 +85,9 @@ pub struct DealArgs {
     /// First balances, as `account=credits`. `lockstep keys show` prints a key's account.
     #[arg(long, value_name = "ACCOUNT=CREDITS", value_delimiter = ',', value_parser = parse_balance)]
     pub fund: Vec<Balance>,
+    /// An L1 node that all validators look at: its JSON-RPC. Every operator should put one of their own into their file.
+    #[arg(long, value_name = "URL")]
+    pub l1: Option<String>,
     /// The folder to write to.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -225,6 +228,7 @@ impl DealArgs {
             balances: self.fund.clone(),
             places: places.ok_or_else(too_high)?,
             pace: Pace::default(),
+            l1: self.l1.clone().map(L1Config::new),
             out: self.out.clone(),
         })
     }

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use jsonrpsee_http_client::HttpClientBuilder;
 use lockstep_consensus::config::Timing;
 use lockstep_protocol::ids::Hash32;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,9 @@ pub struct Config {
     /// Everybody who is no validator, over libp2p; without it the node takes no part there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public: Option<PublicConfig>,
+    /// The L1 that rollups post to; without it the node moves no L1 origin, and votes for none that others move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub l1: Option<L1Config>,
     /// When blocks are made.
     #[serde(default)]
     pub pace: Pace,
@@ -93,6 +97,20 @@ pub struct Rpc {
     pub max_subscriptions_per_connection: u32,
     /// A subscriber that takes no message for this long is cut off.
     pub slow_subscriber_ms: u64,
+}
+
+/// An L1 node, of this validator's own choice: what it says is what the validator vouches for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct L1Config {
+    /// Its JSON-RPC over HTTP.
+    pub url: String,
+    /// Blocks that an origin stays behind the newest: reorganisations of up to so many leave the log's origins alone.
+    #[serde(default = "L1Config::confirmations")]
+    pub confirmations: u64,
+    /// How often it is asked.
+    #[serde(default = "L1Config::poll_ms")]
+    pub poll_ms: u64,
 }
 
 /// When blocks are made.
@@ -156,6 +174,37 @@ impl Default for Rpc {
     }
 }
 
+impl L1Config {
+    /// A node at `url`, looked at in the usual way.
+    pub fn new(url: String) -> Self {
+        Self { url, confirmations: Self::confirmations(), poll_ms: Self::poll_ms() }
+    }
+
+    fn confirmations() -> u64 {
+        // What OP Stack sequencers use.
+        4
+    }
+
+    fn poll_ms() -> u64 {
+        1_000
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let rules = [
+            (
+                self.url.starts_with("http://"),
+                "l1.url must be an http:// URL: put a proxy in front of a node that has only https",
+            ),
+            (self.confirmations <= 64, "l1.confirmations must be 0 to 64"),
+            ((50..=60_000).contains(&self.poll_ms), "l1.poll_ms must be 50 to 60000"),
+        ];
+        match rules.into_iter().find(|(holds, _)| !holds) {
+            Some((_, rule)) => Err(rule.into()),
+            None => HttpClientBuilder::new().build(&self.url).map(drop).map_err(|error| format!("l1.url: {error}")),
+        }
+    }
+}
+
 impl Default for Pace {
     fn default() -> Self {
         // 20 ms: below it a loopback network spends its time on votes, above it a bundle waits for nothing.
@@ -165,7 +214,7 @@ impl Default for Pace {
 
 impl Default for Pool {
     fn default() -> Self {
-        // Nine seconds of two-leg transfers at 5,000 a second; an account cannot use more nonces than its window at once.
+        // Eight seconds of two-leg transfers at 5,000 a second; an account cannot use more nonces than its window at once.
         Self { max_bytes: 48 * 1024 * 1024, max_open_per_account: 1024 }
     }
 }
@@ -267,6 +316,7 @@ impl Config {
             return Err(rule.into());
         }
         self.public.as_ref().map_or(Ok(()), PublicConfig::check)?;
+        self.l1.as_ref().map_or(Ok(()), L1Config::check)?;
         self.timing().check().map_err(|error| error.to_string())
     }
 }

@@ -22,7 +22,7 @@ use lockstep_protocol::{
 };
 use rand::{TryRngCore, rngs::OsRng};
 
-use crate::config::{Config, KeyPaths, Log, P2p, Pace, Pool, Retention, Rpc};
+use crate::config::{Config, KeyPaths, L1Config, Log, P2p, Pace, Pool, Retention, Rpc};
 
 /// Longest key file: a line of a kind and a few dozen bytes in hexadecimal.
 const MAX_KEY_FILE_BYTES: u64 = 4096;
@@ -72,6 +72,8 @@ pub struct DealOptions {
     pub places: Vec<Place>,
     /// When its blocks are made.
     pub pace: Pace,
+    /// The L1 node that every validator looks at. Each operator should put one of their own there.
+    pub l1: Option<L1Config>,
     /// The folder to write to. It may exist, but not hold a network already.
     pub out: PathBuf,
 }
@@ -275,7 +277,7 @@ pub fn load_identity(paths: &KeyPaths) -> Result<Identity, KeysError> {
 ///
 /// Whoever runs this has seen every secret. Move each folder to its validator's machine, and keep none.
 pub fn deal(options: DealOptions) -> Result<Dealt, KeysError> {
-    let DealOptions { network, mut rollups, mut balances, places, pace, out } = options;
+    let DealOptions { network, mut rollups, mut balances, places, pace, l1, out } = options;
     rollups.sort_by_key(|rollup| rollup.id);
     balances.sort_by_key(|balance| balance.account);
     let count = u32::try_from(places.len()).map_err(|_| KeyError::Validators(places.len()))?;
@@ -316,6 +318,7 @@ pub fn deal(options: DealOptions) -> Result<Dealt, KeysError> {
             p2p: P2p { listen: place.p2p, local, peers: peers.clone() },
             rpc: Rpc { listen: place.rpc, ..Rpc::default() },
             public: None,
+            l1: l1.clone(),
             pace: pace.clone(),
             pool: Pool::default(),
             retention: Retention::default(),

@@ -11,6 +11,7 @@ pub mod formats;
 pub mod gossip;
 pub mod index;
 pub mod keys;
+pub mod l1;
 pub mod metrics;
 pub mod node;
 pub mod pool;

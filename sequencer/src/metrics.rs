@@ -92,6 +92,7 @@ impl Metrics {
         let mut registry = self.registry.lock().expect("nobody panics while registering");
         pool.metrics().register(&mut registry);
         application.metrics().register(&mut registry);
+        application.l1().metrics().register(&mut registry);
         gossip.metrics().register(&mut registry);
     }
 

@@ -234,6 +234,11 @@ impl Node {
         // Before anything runs that would have to be stopped: the port may be taken.
         let server = Server::start(&config.rpc, service.clone()).await?;
         let mut tasks = Vec::new();
+        let l1 = application.l1().clone();
+        l1.agree(handle.tip().l1);
+        if let Some(config) = config.l1.clone() {
+            tasks.push(tokio::spawn(async move { l1.follow(&config).await }));
+        }
         let public = match &config.public {
             Some(section) => {
                 let lent = Lent::new(service.clone());

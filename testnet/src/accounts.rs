@@ -3,7 +3,7 @@
 //! Accounts with a wallet each, made from seeds that anybody may know: their credits are worth nothing. Each counts its own
 //! nonces, because it has many bundles on the way.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alloy_primitives::{Address, keccak256};
 use lockstep_protocol::{
@@ -29,6 +29,9 @@ pub struct Sender {
     account: Account,
     wallet: Wallet,
     next: AtomicU64,
+    /// Bundles of it that were ordered: so many transfers has the wallet made on every rollup.
+    ordered: AtomicU64,
+    busy: AtomicBool,
 }
 
 /// Every second account is a secp256k1 one, the others are ed25519.
@@ -56,12 +59,41 @@ pub fn balances(senders: &[Sender]) -> Vec<Balance> {
 impl Sender {
     fn new(key: AccountKey, number: u64) -> Self {
         let account = key.account();
-        Self { key, account, wallet: Wallet::of_seed("testnet wallet", number), next: AtomicU64::new(0) }
+        Self {
+            key,
+            account,
+            wallet: Wallet::of_seed("testnet wallet", number),
+            next: AtomicU64::new(0),
+            ordered: AtomicU64::new(0),
+            busy: AtomicBool::new(false),
+        }
     }
 
     /// The account.
     pub fn account(&self) -> Account {
         self.account
+    }
+
+    /// The wallet's address on every rollup.
+    pub fn wallet(&self) -> Address {
+        self.wallet.address()
+    }
+
+    /// Takes the sender for one bundle; `false` if it has one on the way. A wallet's transactions must execute in the order of
+    /// their nonces, and bundles of one block are not ordered by when they came.
+    pub fn take(&self) -> bool {
+        self.busy.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Gives it back, once it is known whether its bundle was ordered.
+    pub fn give_back(&self, ordered: bool) {
+        self.ordered.fetch_add(u64::from(ordered), Ordering::Relaxed);
+        self.busy.store(false, Ordering::Release);
+    }
+
+    /// Transfers that were ordered on every rollup.
+    pub fn transfers(&self) -> u64 {
+        self.ordered.load(Ordering::Relaxed)
     }
 
     /// Goes on with `nonce`.
@@ -76,8 +108,7 @@ impl Sender {
         tag[..8].copy_from_slice(&nonce.to_be_bytes());
         let mut builder = BundleBuilder::new().nonce(nonce).tag(tag).valid_for(valid_for).max_fee(MAX_FEE);
         for (rollup, _) in ROLLUPS {
-            // The wallet's nonce is the bundle's: what is ordered once executes once.
-            let transfer = self.wallet.transfer(rollup, nonce, Address::repeat_byte(0x77), 1 + nonce);
+            let transfer = self.wallet.transfer(rollup, self.transfers(), Address::repeat_byte(0x77), 1 + nonce);
             builder = builder.leg(rollup, [transfer.0]);
         }
         builder.sign(network, &self.key, tip).expect("a bundle of two small legs is well-formed")

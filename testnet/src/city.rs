@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use alloy_primitives::Address;
 use anyhow::{Context, Result};
 use lockstep_protocol::ids::Height;
 use lockstep_sdk::{Client, client::Config, trust::Trust};
@@ -17,7 +18,8 @@ use crate::{
     ledger::Counts,
     network::{Network, Plan, ROLLUPS},
     nodes::Nodes,
-    promises::{self, Credits, Promise},
+    promises::{self, Credits, Execution, Promise},
+    rollups::{L1Started, Rollups},
     table,
     traffic::{Book, Traffic},
     watch::Watch,
@@ -30,8 +32,12 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long followers may take to the last height at which something was ordered.
 const REACH_TIMEOUT: Duration = Duration::from_secs(60);
-/// Accounts that send.
-const SENDERS: usize = 16;
+/// How long rollups may take to execute what was ordered and to post it.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// How often a waiting loop looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// Accounts that send, each one bundle at a time.
+const SENDERS: usize = 64;
 
 /// A running network with traffic and followers.
 pub struct City {
@@ -41,6 +47,7 @@ pub struct City {
     clients: Vec<Client>,
     senders: Arc<Vec<Sender>>,
     watch: Watch,
+    rollups: Option<Rollups>,
     traffic: Option<Traffic>,
     began: Instant,
     pace: Pace,
@@ -82,7 +89,23 @@ impl City {
         let watch = Watch::start(&book, &watchers).await?;
         let began = Instant::now();
         let pace = Pace { at: began, height: Height(0), rate: 0.0 };
-        Ok(Self { network, book, clients, senders, watch, traffic: None, began, pace })
+        Ok(Self { network, book, clients, senders, watch, rollups: None, traffic: None, began, pace })
+    }
+
+    /// The wallets whose transfers the traffic is made of: rollups whose genesis funds them can execute it.
+    pub fn wallets() -> Vec<Address> {
+        accounts::mixed(SENDERS).iter().map(Sender::wallet).collect()
+    }
+
+    /// Joins rollups to the running network: their drivers follow its lanes.
+    pub async fn join_rollups(&mut self, l1: L1Started) -> Result<()> {
+        self.rollups = Some(l1.start_rollups(self.network.genesis_file(), &self.network.urls()).await?);
+        Ok(())
+    }
+
+    /// The rollups, if they were joined. Kill their parts, start them again: the city goes on.
+    pub fn rollups(&mut self) -> Option<&mut Rollups> {
+        self.rollups.as_mut()
     }
 
     /// Begins to send `rate` bundles a second over all nodes.
@@ -136,6 +159,7 @@ impl City {
             refused: counts.refused.clone(),
             lanes,
             breaches: ledger.breaches().count(),
+            chains: self.rollups.as_ref().map(Rollups::view).unwrap_or_default(),
         }
     }
 
@@ -155,10 +179,23 @@ impl City {
         }
         let credits = self.credits().await.map_err(|error| format!("they cannot be read: {error:#}"));
         let ends = self.watch.ends();
+        let executed = match &mut self.rollups {
+            Some(rollups) => vec![promises::executed(&settle(rollups, &self.senders).await)],
+            None => Vec::new(),
+        };
         let finality = self.book.finality().percentiles();
         let mut ledger = self.book.ledger();
-        let promises = promises::judge(&mut ledger, &ends, last_ordered, credits);
+        let mut promises = promises::judge(&mut ledger, &ends, last_ordered, credits);
+        promises.extend(executed);
         Ending { elapsed, height, counts: ledger.counts().clone(), finality, promises }
+    }
+
+    /// Stops the rollups, then the validators.
+    pub async fn stop_all(&mut self) -> Result<()> {
+        if let Some(rollups) = &mut self.rollups {
+            rollups.stop_all().await?;
+        }
+        self.network.stop_all().await.map(drop)
     }
 
     /// All credits that there are, each proven. Nothing may be ordered meanwhile.
@@ -174,6 +211,30 @@ impl City {
         credits.treasury = Nodes::new(&self.network)?.treasury(0).await?;
         Ok(credits)
     }
+}
+
+/// Waits until the rollups have executed everything, and L1 leads there; then looks at what they hold.
+async fn settle(rollups: &mut Rollups, senders: &[Sender]) -> Vec<Execution> {
+    let expected: Vec<_> = senders.iter().map(|sender| (sender.wallet(), sender.transfers())).collect();
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    let mut executions = rollups.executions(&expected).await;
+    while executions.iter().any(|execution| execution.missing > 0) && Instant::now() < deadline {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        executions = rollups.executions(&expected).await;
+    }
+    let left = deadline.saturating_duration_since(Instant::now());
+    let heights: Vec<_> = executions.iter().map(|execution| execution.height).collect();
+    rollups
+        .reach(left, |view| {
+            let derived = view.rollups.iter().map(|rollup| rollup.derived.unwrap_or(0));
+            view.rollups.len() == heights.len() && derived.zip(&heights).all(|(derived, height)| derived >= *height)
+        })
+        .await;
+    for (execution, seen) in executions.iter_mut().zip(rollups.view().rollups) {
+        (execution.derived, execution.agreed, execution.trouble) =
+            (seen.derived.unwrap_or(0), seen.agreed, seen.trouble);
+    }
+    executions
 }
 
 impl Pace {

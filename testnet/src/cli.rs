@@ -49,9 +49,27 @@ pub enum Command {
     Load(LoadArgs),
     /// Kill validators with `kill -9`, start them again, and measure how long it takes until they vote.
     Restarts(RestartsArgs),
+    /// Run L1 or a rollup's execution client. The testnet starts these itself.
+    #[command(hide = true)]
+    Chain(ChainArgs),
+    /// Drive a rollup or post its batches. The testnet starts these itself.
+    #[command(hide = true)]
+    Rollup {
+        /// Which.
+        #[command(subcommand)]
+        command: lockstep_adapters::cli::Command,
+    },
     /// Run one validator. The testnet starts these itself.
     #[command(hide = true)]
     Node(lockstep_sequencer::cli::NodeArgs),
+}
+
+/// Which chain to run.
+#[derive(Clone, Debug, Args)]
+pub struct ChainArgs {
+    /// Its TOML file.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
 }
 
 /// How to run the testnet.
@@ -63,6 +81,9 @@ pub struct RunArgs {
     /// Two-leg bundles a second.
     #[arg(long, value_name = "N", default_value_t = 50.0, value_parser = parse_rate)]
     pub rate: f64,
+    /// Validators and lanes only: no L1, no rollups.
+    #[arg(long)]
+    pub bare: bool,
     /// When the traffic has ended, leave the network running until Ctrl-C, and keep its folder.
     #[arg(long)]
     pub keep: bool,

@@ -4,6 +4,8 @@
 //! SDK, as it would for anybody.
 
 pub mod accounts;
+pub mod chain;
+pub mod child;
 pub mod city;
 pub mod cli;
 pub mod folder;
@@ -17,6 +19,7 @@ pub mod probe;
 pub mod process;
 pub mod promises;
 pub mod restarts;
+pub mod rollups;
 pub mod run;
 pub mod screen;
 pub mod table;

@@ -4,6 +4,7 @@ use std::{io, process::ExitCode, thread};
 
 use clap::Parser;
 use lockstep_testnet::{
+    chain,
     cli::{Cli, Command},
     load, restarts, run,
 };
@@ -13,6 +14,18 @@ fn main() -> anyhow::Result<ExitCode> {
     if let Some(Command::Node(args)) = cli.command {
         die_with_parent();
         lockstep_sequencer::cli::run(lockstep_sequencer::cli::Command::Node(args), &mut io::stdout())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(Command::Rollup { command }) = cli.command {
+        die_with_parent();
+        lockstep_adapters::cli::run(command, &mut io::stdout())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(Command::Chain(args)) = &cli.command {
+        die_with_parent();
+        tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter("info").init();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(chain::run(chain::ChainSettings::load(&args.config)?, run::interrupted()))?;
         return Ok(ExitCode::SUCCESS);
     }
     tracing_subscriber::fmt()
@@ -25,7 +38,9 @@ fn main() -> anyhow::Result<ExitCode> {
             None => run::run(cli.run).await,
             Some(Command::Load(args)) => load::load(args).await,
             Some(Command::Restarts(args)) => restarts::restarts(args).await,
-            Some(Command::Node(_)) => unreachable!("a validator has a runtime of its own"),
+            Some(Command::Node(_) | Command::Chain(_) | Command::Rollup { .. }) => {
+                unreachable!("the parts have runtimes of their own")
+            }
         }
     })?;
     Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -3,32 +3,27 @@
 //! Every validator is a process of its own with its own folder, so that `kill -9` is real. Sends no bundle.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{Read, Seek, SeekFrom},
     net::SocketAddr,
-    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::ExitStatus,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use lockstep_protocol::genesis::{Balance, Format, Genesis, Rollup};
 use lockstep_protocol::ids::RollupId;
 use lockstep_sequencer::{
-    config::Pace,
+    config::{L1Config, Pace},
     keys::{DealOptions, Dealt, DealtValidator, Place, deal},
 };
-use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{ports, probe, process};
+use crate::{
+    child::{self, Child},
+    ports, probe, process,
+};
 
-/// How long a validator may take to stop when asked to, before it is killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often a waiting loop looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How much of a log is shown when its validator dies.
-const LOG_TAIL_BYTES: u64 = 2_048;
 
 /// The rollups of the testnet: the chain ids that their transactions are signed for.
 pub const ROLLUPS: [(RollupId, &str); 2] = [(RollupId(901), "alpha"), (RollupId(902), "beta")];
@@ -46,19 +41,20 @@ pub struct Plan {
     pub balances: Vec<Balance>,
     /// When its blocks are made.
     pub pace: Pace,
+    /// The L1 that its validators look at.
+    pub l1: Option<L1Config>,
 }
 
 /// A network on this machine. Dropping it kills what still runs.
 pub struct Network {
-    executable: PathBuf,
     dealt: Dealt,
-    children: Vec<Option<Child>>,
+    children: Vec<Child>,
 }
 
 impl Network {
     /// Deals keys, genesis and configurations. Starts nothing.
     pub fn deal(plan: Plan) -> Result<Self> {
-        let Plan { executable, folder, validators, balances, pace } = plan;
+        let Plan { executable, folder, validators, balances, pace, l1 } = plan;
         let addresses = ports::free(2 * validators)?;
         let places = addresses.chunks_exact(2).map(|pair| Place { p2p: pair[0], rpc: pair[1] }).collect();
         let rollups =
@@ -69,11 +65,16 @@ impl Network {
             balances,
             places,
             pace,
+            l1,
             out: folder,
         })
         .context("dealing the network")?;
-        let children = dealt.validators.iter().map(|_| None).collect();
-        Ok(Self { executable, dealt, children })
+        let child = |(index, validator): (usize, &DealtValidator)| {
+            let arguments = vec!["node".into(), "--config".into(), validator.config.clone().into()];
+            Child::new(format!("validator {index}"), &executable, arguments, validator.folder.join("node.log"))
+        };
+        let children = dealt.validators.iter().enumerate().map(child).collect();
+        Ok(Self { dealt, children })
     }
 
     /// What all members agree on.
@@ -103,17 +104,17 @@ impl Network {
 
     /// The process of validator `index`, if it runs.
     pub fn process(&self, index: usize) -> Option<u32> {
-        self.children[index].as_ref().map(Child::id)
+        self.children[index].id()
     }
 
     /// Where validator `index` logs.
     pub fn log(&self, index: usize) -> PathBuf {
-        self.dealt.validators[index].folder.join("node.log")
+        self.children[index].log().to_owned()
     }
 
     /// What every validator's process has used so far.
     pub fn usage(&self) -> Vec<Option<process::Usage>> {
-        self.children.iter().map(|child| child.as_ref().and_then(|child| process::usage(child.id()))).collect()
+        self.children.iter().map(|child| child.id().and_then(process::usage)).collect()
     }
 
     /// Starts all validators.
@@ -123,24 +124,7 @@ impl Network {
 
     /// Starts validator `index` on what its folder holds.
     pub fn start(&mut self, index: usize) -> Result<()> {
-        ensure!(self.children[index].is_none(), "validator {index} runs already");
-        let path = self.log(index);
-        let log = OpenOptions::new().create(true).append(true).open(&path);
-        let log = log.with_context(|| format!("opening {}", path.display()))?;
-        let child = Command::new(&self.executable)
-            .arg("node")
-            .arg("--config")
-            .arg(&self.dealt.validators[index].config)
-            // The other end is ours: it closes when we are gone, however we went, and then the validator stops.
-            .stdin(Stdio::piped())
-            // A Ctrl-C in the terminal is for us alone: validators are stopped when their work is judged.
-            .process_group(0)
-            .stdout(log.try_clone().context("a second handle on the log")?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("starting {}", self.executable.display()))?;
-        self.children[index] = Some(child);
-        Ok(())
+        self.children[index].start()
     }
 
     /// Waits until all validators are ready, calling `progress` with how many are.
@@ -180,96 +164,39 @@ impl Network {
 
     /// How many validators' processes run. Told from the processes alone.
     pub fn running(&mut self) -> usize {
-        (0..self.children.len()).filter(|index| matches!(self.exited(*index), Ok(None))).count()
+        self.children
+            .iter_mut()
+            .filter(|child| child.id().is_some())
+            .filter_map(|child| child.exited().ok())
+            .filter(Option::is_none)
+            .count()
     }
 
     /// `kill -9`: validator `index` gets no chance to write anything more.
     pub fn kill(&mut self, index: usize) -> Result<()> {
-        let Some(mut child) = self.children[index].take() else { bail!("validator {index} does not run") };
-        child.kill().context("killing a validator")?;
-        child.wait().context("waiting for a killed validator")?;
-        Ok(())
+        self.children[index].kill()
     }
 
     /// `kill -9` of all at once: no one is waited for before the last is killed.
     pub fn kill_all(&mut self) -> Result<()> {
-        for child in self.children.iter_mut().flatten() {
-            child.kill().context("killing a validator")?;
-        }
-        for child in &mut self.children {
-            if let Some(mut child) = child.take() {
-                child.wait().context("waiting for a killed validator")?;
-            }
-        }
-        Ok(())
+        self.children.iter_mut().try_for_each(Child::send_kill)?;
+        self.children.iter_mut().try_for_each(Child::reap)
     }
 
     /// Asks all validators to stop, and waits. A validator that does not is killed, and that is an error.
     pub async fn stop_all(&mut self) -> Result<Vec<ExitStatus>> {
-        for child in self.children.iter().flatten() {
-            terminate(child)?;
-        }
-        let deadline = Instant::now() + STOP_TIMEOUT;
-        let mut statuses = Vec::new();
-        let mut stubborn = Vec::new();
-        for (index, slot) in self.children.iter_mut().enumerate() {
-            let Some(mut child) = slot.take() else { continue };
-            loop {
-                if let Some(status) = child.try_wait().context("waiting for a validator")? {
-                    statuses.push(status);
-                    break;
-                }
-                if Instant::now() > deadline {
-                    child.kill().context("killing a validator")?;
-                    statuses.push(child.wait().context("waiting for a killed validator")?);
-                    stubborn.push(index);
-                    break;
-                }
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-        }
-        ensure!(stubborn.is_empty(), "validators {stubborn:?} did not stop within {STOP_TIMEOUT:?} and were killed");
-        Ok(statuses)
+        child::stop_all(&mut self.children).await
     }
 
     /// The end of validator `index`'s log.
     pub fn log_tail(&self, index: usize) -> String {
-        let read = || -> std::io::Result<String> {
-            let mut file = File::open(self.log(index))?;
-            let length = file.metadata()?.len();
-            file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
-            Ok(String::from_utf8_lossy(&bytes).into_owned())
-        };
-        read().unwrap_or_else(|error| format!("(no log: {error})"))
+        self.children[index].log_tail()
     }
 
     async fn is_ready(&mut self, index: usize) -> Result<bool> {
-        match self.exited(index)? {
+        match self.children[index].exited()? {
             Some(status) => bail!("validator {index} stopped ({status}); its log ends:\n{}", self.log_tail(index)),
             None => Ok(probe::is_ready(self.rpc(index)).await),
         }
-    }
-
-    fn exited(&mut self, index: usize) -> Result<Option<ExitStatus>> {
-        let Some(child) = &mut self.children[index] else { bail!("validator {index} does not run") };
-        child.try_wait().context("looking after a validator")
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        // Whoever wants to know how they ended has stopped them before.
-        let _ = self.kill_all();
-    }
-}
-
-fn terminate(child: &Child) -> Result<()> {
-    let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process has a number")?;
-    match kill_process(id, Signal::TERM) {
-        // It stopped by itself a moment ago.
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(error) => Err(error).context("asking a validator to stop"),
     }
 }

@@ -47,6 +47,54 @@ pub struct Credits {
     pub treasury: u64,
 }
 
+/// How far a rollup came with what was ordered for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Execution {
+    /// The rollup.
+    pub rollup: RollupId,
+    /// The block at which it was looked at.
+    pub height: u64,
+    /// Transfers of the traffic that were ordered.
+    pub ordered: u64,
+    /// Those of them that its state does not have.
+    pub missing: u64,
+    /// The newest block that L1 leads to.
+    pub derived: u64,
+    /// Whether all blocks that L1 leads to are the executed ones.
+    pub agreed: bool,
+    /// What its driver or poster waits for.
+    pub trouble: Option<String>,
+}
+
+/// Judges what the rollups did.
+pub fn executed(rollups: &[Execution]) -> Promise {
+    let broken = rollups.iter().find_map(|execution| {
+        let Execution { rollup, height, ordered, missing, derived, agreed, trouble } = execution;
+        let waits = trouble.as_ref().map(|trouble| format!(" ({trouble})")).unwrap_or_default();
+        if *missing > 0 {
+            Some(format!("rollup {rollup} lacks {missing} of {ordered} ordered transfers{waits}"))
+        } else if !agreed {
+            Some(format!("rollup {rollup}: L1 leads to other blocks than were executed{waits}"))
+        } else if derived < height {
+            Some(format!("rollup {rollup} executed up to block {height}, L1 leads to {derived} only{waits}"))
+        } else {
+            None
+        }
+    });
+    let found = match broken {
+        Some(broken) => Err(broken),
+        None if rollups.is_empty() => Err("there are no rollups".to_owned()),
+        None => {
+            let each = rollups.iter().map(|execution| {
+                let Execution { rollup, ordered, derived, .. } = execution;
+                format!("rollup {rollup} executed {ordered} transfers, the same from L1 up to block {derived}")
+            });
+            Ok(each.collect::<Vec<_>>().join("; "))
+        }
+    };
+    verdict("rollups execute their lanes, and L1 leads to the same blocks", found)
+}
+
 /// Judges a run. `up_to` is the last height at which something was ordered for anybody.
 pub fn judge(ledger: &mut Ledger, lanes: &[LaneEnd], up_to: Height, credits: Result<Credits, String>) -> Vec<Promise> {
     let closing = ledger.close();

@@ -55,6 +55,7 @@ pub async fn restarts(args: RestartsArgs) -> Result<bool> {
         validators: VALIDATORS,
         balances: Vec::new(),
         pace: Pace::default(),
+        l1: None,
     };
     let result = tokio::select! {
         result = measure(plan, args.times) => result,

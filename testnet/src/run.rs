@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use lockstep_sequencer::config::Pace;
+use lockstep_sequencer::config::{L1Config, Pace};
 
 use crate::{
     city::{City, Ending},
@@ -13,6 +13,7 @@ use crate::{
     folder::Folder,
     network::Plan,
     promises::all_kept,
+    rollups::Rollups,
     screen::Screen,
     visitor,
 };
@@ -45,12 +46,18 @@ async fn play(args: &RunArgs, screen: &mut Screen, folder: &Folder) -> Result<bo
     let began = Instant::now();
     screen.print(&format!("Dealing a network of {VALIDATORS} validators into {}", folder.path().display()));
     let visitor = visitor::Visitor::new();
+    let executable = std::env::current_exe().context("finding this executable")?;
+    let l1 = match args.bare {
+        true => None,
+        false => Some(Rollups::start_l1(&executable, folder.path(), City::wallets()).await?),
+    };
     let plan = Plan {
-        executable: std::env::current_exe().context("finding this executable")?,
+        executable: executable.clone(),
         folder: folder.path().to_owned(),
         validators: VALIDATORS,
         balances: vec![visitor.balance()],
         pace: Pace::default(),
+        l1: l1.as_ref().map(|l1| L1Config { confirmations: 1, poll_ms: 200, ..L1Config::new(l1.url()) }),
     };
     let mut shown = None;
     let starting = City::start(plan, &FOLLOWERS, |ready| {
@@ -68,6 +75,10 @@ async fn play(args: &RunArgs, screen: &mut Screen, folder: &Folder) -> Result<bo
         screen.print("Interrupted before the network was ready.");
         return Ok(true);
     };
+    if let Some(l1) = l1 {
+        screen.print("  an OP Stack rollup and a Nitro-style rollup, with their drivers and posters");
+        city.join_rollups(l1).await?;
+    }
     let client_file = visitor.write_client_file(folder.path(), &city.network)?;
     if args.keep {
         screen.print(&visitor.guide(&city.network, &client_file));
@@ -82,7 +93,7 @@ async fn play(args: &RunArgs, screen: &mut Screen, folder: &Folder) -> Result<bo
     };
     let Some(ending) = finished else {
         screen.print("Interrupted again: the promises were not checked.");
-        city.network.stop_all().await?;
+        city.stop_all().await?;
         return Ok(false);
     };
     screen.print(&summary(&ending));
@@ -91,8 +102,8 @@ async fn play(args: &RunArgs, screen: &mut Screen, folder: &Folder) -> Result<bo
         screen.print("The network goes on, without traffic, until Ctrl-C.");
         interrupted().await;
     }
-    city.network.stop_all().await?;
-    screen.print("All validators stopped.");
+    city.stop_all().await?;
+    screen.print("Everything stopped.");
     Ok(kept)
 }
 
@@ -165,7 +176,7 @@ fn summary(ending: &Ending) -> String {
 }
 
 /// Waits for Ctrl-C, or to be asked to stop.
-pub(crate) async fn interrupted() {
+pub async fn interrupted() {
     let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         Ok(signal) => signal,
         Err(error) => {

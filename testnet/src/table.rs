@@ -4,7 +4,10 @@
 
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
-use crate::latency::Percentiles;
+use crate::{
+    latency::Percentiles,
+    rollups::{RollupView, View},
+};
 
 /// Widest table: what an ordinary terminal shows without wrapping, which would break redrawing in place.
 const WIDTH_MAX: usize = 78;
@@ -36,6 +39,8 @@ pub struct Snapshot {
     pub lanes: Vec<Lane>,
     /// Promises that were seen broken.
     pub breaches: u64,
+    /// L1 and the rollups; nothing where the city has none.
+    pub chains: View,
 }
 
 /// A lane, as its followers verified it.
@@ -83,6 +88,12 @@ impl Snapshot {
                 lane.sequence, lane.entries, lane.verified
             ));
         }
+        if !self.chains.rollups.is_empty() {
+            let l1 = self.chains.l1_height.map_or("-".to_owned(), |height| height.to_string());
+            lines.push(String::new());
+            lines.push(format!("  L1 at block {l1:<10} executed  state root    batches   B/tx   from L1"));
+            lines.extend(self.chains.rollups.iter().map(rollup_line));
+        }
         for line in &mut lines {
             if let Some((end, _)) = line.char_indices().nth(WIDTH_MAX) {
                 line.truncate(end);
@@ -112,6 +123,16 @@ impl Snapshot {
                 lane.rollup, lane.sequence, lane.verified, lane.followers_good, lane.followers
             );
         }
+        for rollup in &self.chains.rollups {
+            let _ = write!(
+                line,
+                ", rollup {} executed {}, {} batches, from L1 {}",
+                rollup.rollup,
+                or_dash(rollup.executed),
+                or_dash(rollup.batches),
+                from_l1(rollup)
+            );
+        }
         if self.breaches > 0 {
             let _ = write!(line, ", {}", self.promises());
         }
@@ -136,6 +157,24 @@ impl Snapshot {
             count => format!("{count} BROKEN"),
         }
     }
+}
+
+/// One rollup in the table.
+fn rollup_line(rollup: &RollupView) -> String {
+    let name = format!("{} {}", rollup.rollup, rollup.stack);
+    let root = rollup.state_root.map_or("-".to_owned(), |root| root.to_string().chars().take(10).collect());
+    let bytes = rollup.bytes_per_transaction.map_or("-".to_owned(), |bytes| format!("{bytes:.1}"));
+    let (executed, batches) = (or_dash(rollup.executed), or_dash(rollup.batches));
+    format!("  {name:<20} {executed:>10}  {root:<10} {batches:>10} {bytes:>6}   {}", from_l1(rollup))
+}
+
+/// Up to which block L1 leads to what was executed.
+fn from_l1(rollup: &RollupView) -> String {
+    if rollup.agreed { format!("{} agreed", or_dash(rollup.derived)) } else { "DIFFERS".to_owned() }
+}
+
+fn or_dash(number: Option<u64>) -> String {
+    number.map_or("-".to_owned(), |number| number.to_string())
 }
 
 /// Minutes and seconds.
@@ -171,6 +210,7 @@ mod tests {
             refused: BTreeMap::from([("pool_full".to_owned(), 4), ("expired".to_owned(), 1)]),
             lanes: vec![lane(901, "alpha"), lane(902, "beta")],
             breaches: 0,
+            chains: View::default(),
         }
     }
 

@@ -11,22 +11,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockstep_protocol::{bundle::SignedBundle, ids::Height};
+use lockstep_protocol::{bundle::SignedBundle, evidence::BundleState, ids::Height};
 use lockstep_sdk::{
     Client,
     error::{Error, Fault},
     submit::SubmitError,
 };
-use tokio::{
-    sync::{Semaphore, watch},
-    task::JoinSet,
-    time::MissedTickBehavior,
-};
+use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
 
 use crate::{accounts::Sender, latency::Latency, ledger::Ledger, network::ROLLUPS};
 
-/// Bundles on the way at once. A network that stands still is not sent more than this until it moves again.
-const ON_THE_WAY_MAX: usize = 1_024;
 /// Heights for which a bundle is valid: seconds under load; long enough to outlive a restart, in which no block is made.
 const VALID_FOR: u64 = 256;
 /// How long a node is waited for before the bundle is sent again.
@@ -111,7 +105,6 @@ async fn flow(
     let mut tick = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
     // What could not be sent while the network stood still is not sent in one burst afterwards.
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let room = Arc::new(Semaphore::new(ON_THE_WAY_MAX));
     let mut on_the_way = JoinSet::new();
     for turn in 0_usize.. {
         tokio::select! {
@@ -119,19 +112,23 @@ async fn flow(
             _ = stopped.wait_for(|stop| *stop) => break,
         }
         while on_the_way.try_join_next().is_some() {}
-        let Ok(permit) = room.clone().try_acquire_owned() else { continue };
+        // A network that stands still is not sent more than a bundle of each.
+        let Some(index) = (0..senders.len()).map(|n| (turn + n) % senders.len()).find(|n| senders[*n].take()) else {
+            continue;
+        };
         let (book, client, senders) = (book.clone(), clients[turn % clients.len()].clone(), senders.clone());
         on_the_way.spawn(async move {
-            let signed = senders[turn % senders.len()].next_bundle(client.trust().network(), book.height(), VALID_FOR);
-            follow_through(&book, &client, &signed).await;
-            drop(permit);
+            let sender = &senders[index];
+            let signed = sender.next_bundle(client.trust().network(), book.height(), VALID_FOR);
+            sender.give_back(follow_through(&book, &client, &signed).await);
         });
     }
     while on_the_way.join_next().await.is_some() {}
 }
 
-/// Sends one bundle and does not let go of it before its outcome is proven, or every node has refused it.
-async fn follow_through(book: &Book, client: &Client, signed: &SignedBundle) {
+/// Sends one bundle and does not let go of it before its outcome is proven, or every node has refused it. Says whether it
+/// was ordered.
+async fn follow_through(book: &Book, client: &Client, signed: &SignedBundle) -> bool {
     let id = signed.bundle.id();
     book.ledger().send(id, ROLLUPS.map(|(rollup, _)| rollup).to_vec());
     let start = Instant::now();
@@ -144,11 +141,11 @@ async fn follow_through(book: &Book, client: &Client, signed: &SignedBundle) {
             if faults.iter().all(|fault| matches!(fault.fault, Fault::Refused(_))) =>
         {
             book.ledger().refuse(id, refusal.reason());
-            return;
+            return false;
         }
         Err(Error::Invalid(refusal)) => {
             book.ledger().refuse(id, refusal.reason());
-            return;
+            return false;
         }
         // Some node did not answer: it may have taken the bundle, or not.
         Err(error) => tracing::debug!(%id, %error, "no node answers for a bundle yet"),
@@ -159,8 +156,9 @@ async fn follow_through(book: &Book, client: &Client, signed: &SignedBundle) {
             Ok(outcome) => {
                 book.note_height(outcome.proven_at().height);
                 book.finality().record(start.elapsed());
+                let ordered = matches!(outcome.state, BundleState::Ordered { .. });
                 book.ledger().conclude(id, outcome.state);
-                return;
+                return ordered;
             }
             Err(SubmitError::Deadline { taken: true, .. }) => book.ledger().accept(id),
             Err(error) => {

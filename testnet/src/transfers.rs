@@ -31,6 +31,17 @@ impl Wallet {
         }
     }
 
+    /// The wallet's address on every chain.
+    pub fn address(&self) -> Address {
+        let point = self.key.public_key(SECP256K1).serialize_uncompressed();
+        Address::from_raw_public_key(&point[1..])
+    }
+
+    /// Its key.
+    pub fn secret(&self) -> [u8; 32] {
+        self.key.secret_bytes()
+    }
+
     /// A transfer of `wei` to `to` on the chain of `rollup`, signed and encoded by EIP-2718.
     pub fn transfer(&self, rollup: RollupId, nonce: u64, to: Address, wei: u64) -> Transaction {
         let transaction = TxEip1559 {
@@ -43,8 +54,13 @@ impl Wallet {
             value: U256::from(wei),
             ..TxEip1559::default()
         };
+        Transaction(self.sign_transaction(transaction))
+    }
+
+    /// Any transaction, signed and encoded by EIP-2718.
+    pub fn sign_transaction(&self, transaction: TxEip1559) -> Vec<u8> {
         let signature = self.sign(transaction.signature_hash());
-        Transaction(transaction.into_signed(signature).encoded_2718())
+        transaction.into_signed(signature).encoded_2718()
     }
 
     fn sign(&self, hash: B256) -> Signature {

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use commonware_utils::sync::Mutex;
-use lockstep_protocol::header::Header;
+use lockstep_protocol::header::{Header, L1Origin};
 
 use super::OnFinal;
 use crate::{
@@ -109,6 +109,10 @@ impl Machine for Witnessed {
         standing: Standing,
     ) -> Result<Outcome, Invalid> {
         self.machine.apply(position, body, records, standing)
+    }
+
+    fn seen(&self, origin: &L1Origin) -> bool {
+        self.machine.seen(origin)
     }
 
     fn finalized(&self, block: &Block) {

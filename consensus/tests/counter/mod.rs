@@ -165,6 +165,10 @@ impl Machine for Counters {
         Ok(Outcome { writes, lanes: lanes(&position.parent, body) })
     }
 
+    fn seen(&self, _: &L1Origin) -> bool {
+        true
+    }
+
     fn finalized(&self, block: &Block) {
         let mut inner = self.inner();
         let header = block.header();

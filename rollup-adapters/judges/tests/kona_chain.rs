@@ -188,7 +188,7 @@ fn system_config(world: &World) -> SystemConfig {
 
 /// Has `client` execute what kona derives, until L1 ends. Returns how many blocks that were.
 async fn derive(world: &World, chains: &Chains, client: &Client) -> usize {
-    let mut chains = chains.clone();
+    let chains = chains.clone();
     let config = Arc::new(rollup_config(world));
     let mut system = system_config(world);
     chains.configure(0, system);

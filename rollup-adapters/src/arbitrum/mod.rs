@@ -6,6 +6,19 @@
 //! segment.rs  messages and clock -> the segments of a batch, compressed
 //! blob.rs     a batch -> EIP-4844 blobs, in Nitro's own packing
 //! batch.rs    blocks -> batches and back
+//!
+//! sequence.rs        lane blocks -> numbered messages
+//! delayed.rs         messages of L1's delayed inbox, and how the Bridge accounts for them
+//! journal.rs         messages kept on disk
+//! next_batch.rs      what the inbox on L1 lacks -> the next call
+//! inbox.rs           the calls, events and accumulators of the SequencerInbox
+//! feed/              a sequencer feed: server and follower
+//!
+//! stream.rs          a lane and L1 -> the journal
+//! delayed_source.rs  L1 -> the delayed inbox
+//! inbox_reader.rs    L1 -> where the inbox stands
+//! drive.rs           the journal -> the feed
+//! post.rs            the journal -> L1
 //! ```
 //!
 //! Formats and limits are those of Nitro's `arbstate/inbox.go`, `arbos/parse_l2.go` and `util/blobs/blobs.go`. Not here:
@@ -18,11 +31,35 @@ use crate::{
     AdapterError, Batch, BatchTarget, ChainTip, ExecutedBlock, L1View, LaneBlock, NativeBlock, Plan, RollupAdapter,
 };
 
+#[cfg(feature = "feed")]
+mod abi;
 mod batch;
 mod blob;
 mod block;
+#[cfg(feature = "feed")]
+pub mod delayed;
+#[cfg(feature = "run")]
+pub mod delayed_source;
+#[cfg(feature = "run")]
+pub mod drive;
+#[cfg(feature = "feed")]
+pub mod feed;
+#[cfg(feature = "feed")]
+pub mod inbox;
+#[cfg(feature = "run")]
+pub mod inbox_reader;
+#[cfg(feature = "feed")]
+pub mod journal;
 mod message;
+#[cfg(feature = "feed")]
+pub mod next_batch;
+#[cfg(feature = "run")]
+pub mod post;
 mod segment;
+#[cfg(feature = "feed")]
+pub mod sequence;
+#[cfg(feature = "run")]
+pub mod stream;
 
 pub use blob::{BLOB_DATA_BYTES_MAX, decode_blobs, encode_blobs};
 pub use block::BLOCK_BYTES_MAX;

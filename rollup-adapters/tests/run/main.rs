@@ -5,6 +5,7 @@
 mod anvil;
 mod driver;
 mod poster;
+mod process;
 mod proxy;
 mod sender;
 mod world;

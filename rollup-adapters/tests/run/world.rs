@@ -43,7 +43,7 @@ pub(crate) const LOG_MS: u64 = 500;
 pub(crate) const INBOX: Address = address!("ff00000000000000000000000000000000000901");
 pub(crate) const PORTAL: Address = address!("1000000000000000000000000000000000000001");
 pub(crate) const SYSTEM_CONFIG: Address = address!("1000000000000000000000000000000000000002");
-const BATCHER: [u8; 32] = [0xba; 32];
+pub(crate) const BATCHER: [u8; 32] = [0xba; 32];
 const JWT: B256 = B256::repeat_byte(7);
 const MILLION: u64 = 1_000_000;
 
@@ -194,11 +194,13 @@ impl LaneSource for Follower {
 pub(crate) struct World {
     pub(crate) l1: Arc<Node>,
     pub(crate) rollup: Rollup,
+    /// rollup.json, as op-node reads it.
+    pub(crate) json: String,
     pub(crate) lane: Lane,
     wallets: Vec<Address>,
     /// Log time, milliseconds.
     clock_ms: u64,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 /// An execution client of the rollup.
@@ -270,9 +272,10 @@ impl World {
             "l1_chain_id": L1_CHAIN, "l2_chain_id": CHAIN, "regolith_time": 0, "holocene_time": 0, "isthmus_time": 0,
             "batch_inbox_address": INBOX, "deposit_contract_address": PORTAL, "l1_system_config_address": SYSTEM_CONFIG,
         });
-        let rollup = Rollup::parse(&json.to_string()).expect("a rollup.json");
+        let json = json.to_string();
+        let rollup = Rollup::parse(&json).expect("a rollup.json");
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self { l1, rollup, lane: Lane::default(), wallets, clock_ms: BEGIN * 1_000, folder }
+        Self { l1, rollup, json, lane: Lane::default(), wallets, clock_ms: BEGIN * 1_000, folder }
     }
 
     /// A fresh execution client of the rollup, at genesis.

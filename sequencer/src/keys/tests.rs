@@ -13,6 +13,7 @@ fn options(out: &Path, validators: u16) -> DealOptions {
         balances: vec![Balance { account: AccountKey::ed25519([1; 32]).account(), credits: 5 }],
         places: (0..validators).map(|i| Place { p2p: address(1000 + i), rpc: address(2000 + i) }).collect(),
         pace: Pace::default(),
+        l1: None,
         out: out.to_owned(),
     }
 }

@@ -19,6 +19,8 @@ use crate::{
     rpc::tests::{call, hex_of},
 };
 
+/// Longest wait for anything on a slow machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Enough for the largest bundles.
 const CREDITS: u64 = 1 << 40;
 
@@ -43,6 +45,7 @@ impl Network {
             balances: (0..fixture::ACCOUNTS).map(balance).collect(),
             places: held.iter().map(place).collect(),
             pace: Pace { heartbeat_ms: 100, min_interval_ms: 10 },
+            l1: None,
             out: folder.path().join("net"),
         });
         Self { dealt: dealt.expect("dealt"), _folder: folder }
@@ -56,15 +59,22 @@ impl Network {
     }
 
     pub(crate) async fn start(&self, validator: usize) -> Node {
-        Node::start(&self.config(validator)).await.expect("started")
+        let config = self.config(validator);
+        let start = Node::start(&config);
+        tokio::time::timeout(PATIENCE, start).await.expect("a start in time").expect("started")
     }
 }
 
-/// Waits for a height, at most for as long as a slow machine may take.
+/// Stops a node, which must not wait for anybody.
+pub(crate) async fn stop(node: Node) {
+    tokio::time::timeout(PATIENCE, node.stop()).await.expect("a stop in time").expect("a clean stop");
+}
+
+/// Waits for a height.
 pub(crate) async fn reached(node: &Node, height: u64) {
     let mut heights = node.index().watch();
     let reached = heights.wait_for(|served| served.0 >= height);
-    tokio::time::timeout(Duration::from_secs(60), reached).await.expect("blocks are made").expect("the index lives");
+    tokio::time::timeout(PATIENCE, reached).await.expect("blocks are made").expect("the index lives");
 }
 
 /// Sends a bundle and waits for its outcome.
@@ -96,7 +106,7 @@ async fn four_validators_order_a_bundle_and_all_tell_the_same() {
         let expected = nodes[0].index().leaf_at(fixture::ROLLUP_A, later).expect("readable");
         assert_eq!(node.index().leaf_at(fixture::ROLLUP_A, later).expect("readable"), expected);
     }
-    futures::future::join_all(nodes.into_iter().map(Node::stop)).await.into_iter().for_each(|end| end.expect("clean"));
+    futures::future::join_all(nodes.into_iter().map(stop)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,7 +118,7 @@ async fn a_stopped_node_resumes_and_a_rebuilt_index_tells_the_same() {
     for nonce in 0..4 {
         ordered.push(order(&node, 0, nonce).await);
     }
-    node.stop().await.expect("a clean stop");
+    stop(node).await;
 
     let answers = |index: &Index| {
         let heights = index.lane_heights(fixture::ROLLUP_B, Height(0), 100).expect("readable");
@@ -131,7 +141,7 @@ async fn a_stopped_node_resumes_and_a_rebuilt_index_tells_the_same() {
     let busy = rebuild_index(network.config(0)).await.expect_err("the node runs");
     assert!(matches!(busy, NodeError::Index(IndexError::InUse(_))), "{busy}");
     ordered.push(order(&node, 0, 4).await);
-    node.stop().await.expect("a clean stop");
+    stop(node).await;
     ordered.pop();
 
     // Rebuilt from a file that nothing can be read from.
@@ -151,7 +161,7 @@ async fn a_stopped_node_resumes_and_a_rebuilt_index_tells_the_same() {
     drop(index);
     let node = network.start(0).await;
     reached(&node, rebuilt.0 + 2).await;
-    node.stop().await.expect("a clean stop");
+    stop(node).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,7 +186,7 @@ async fn garbage_on_the_validators_port_disturbs_nothing() {
     }
     assert!(received > 0, "it listens");
     order(&nodes[1], 2, 0).await;
-    futures::future::join_all(nodes.into_iter().map(Node::stop)).await.into_iter().for_each(|end| end.expect("clean"));
+    futures::future::join_all(nodes.into_iter().map(stop)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -200,7 +210,7 @@ async fn what_does_not_fit_together_is_refused_at_start_with_the_reason() {
     // None of it left anything behind that is in the way.
     let node = network.start(0).await;
     reached(&node, 1).await;
-    node.stop().await.expect("a clean stop");
+    stop(node).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,7 +250,7 @@ async fn a_bundle_has_one_outcome_and_every_kind_of_outcome_is_told() {
 
     let unknown = outcomes.status(BundleId(Hash32([9; 32]).0)).expect_err("never seen").to_string();
     assert!(unknown.contains("send it again"), "{unknown}");
-    node.stop().await.expect("a clean stop");
+    stop(node).await;
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Does the RPC answer as its description says, refuse with a reason, and outlive what it is sent?
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
 use lockstep_protocol::{
     account::AccountRecord,
@@ -24,12 +24,9 @@ use crate::{
     fixture,
     node::{
         Node,
-        tests::{Network as TestNetwork, order, reached},
+        tests::{Network as TestNetwork, PATIENCE, order, reached, stop},
     },
 };
-
-/// Longest wait for an answer on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn hex_of(message: &impl Wire) -> String {
     hex::encode(&message.to_wire())
@@ -81,6 +78,10 @@ struct Socket(TcpStream);
 
 impl Socket {
     async fn open(address: SocketAddr) -> Self {
+        tokio::time::timeout(PATIENCE, Self::connect(address)).await.expect("a connection in time")
+    }
+
+    async fn connect(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a small window");
         let mut stream = socket.connect(address).await.expect("it listens");
@@ -295,7 +296,7 @@ async fn every_answer_is_as_described_and_proves_itself() {
     for method in ["lockstep_getLimits", "lockstep_getFees", "lockstep_getRollups", "rpc.discover"] {
         result(&node, method, json!([])).await;
     }
-    node.stop().await.expect("a clean stop");
+    stop(node).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -319,7 +320,7 @@ async fn the_description_has_exactly_the_methods_that_there_are() {
             assert!(registered.contains(subscription["unsubscribe"].as_str().expect("a name")));
         }
     }
-    node.stop().await.expect("a clean stop");
+    stop(node).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -383,7 +384,7 @@ async fn every_refusal_has_its_code_and_its_reason() {
     assert_eq!((refused("bad_signature"), refused("pool_full")), (Some(true), Some(false)), "zeros are exported");
     assert!(metrics.contains("lockstep_rpc_unreadable_total{reason=\"malformed\"}"), "{metrics}");
     assert!(metrics.trim_end().ends_with("# EOF") && metrics.matches("# EOF").count() == 1);
-    node.stop().await.expect("a clean stop");
+    stop(node).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -411,7 +412,7 @@ async fn every_documented_metric_is_there_and_every_metric_of_ours_is_documented
     // Only what is counted by its sender has nothing to show before the first.
     let missing = rows.iter().filter(|row| !exported.contains(&name(row)) && !row.contains("{validator}"));
     assert_eq!(missing.collect::<Vec<_>>(), Vec::<&&str>::new());
-    node.stop().await.expect("a clean stop");
+    stop(node).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -446,7 +447,7 @@ async fn garbage_on_the_public_port_is_refused_and_disturbs_nobody() {
     let wrong = socket.subscribe(2, "lockstep_subscribeHeaders", json!([1_000_000])).await;
     assert_eq!(wrong["error"]["data"]["reason"], "ahead_of_tip", "{wrong}");
     order(&node, 0, 0).await;
-    node.stop().await.expect("a clean stop");
+    stop(node).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -474,7 +475,7 @@ async fn a_batch_is_answered_in_order_and_has_a_bound() {
     let (_, body) = post(node.rpc_address(), &json!(many).to_string()).await;
     let refused: Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!(refused["error"]["code"], -32010, "{refused}");
-    node.stop().await.expect("a clean stop");
+    stop(node).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -518,7 +519,7 @@ async fn subscribers_are_told_the_past_and_then_the_present_without_a_gap() {
         }
     };
     assert_eq!(quiet.leaf.sequence, 4);
-    node.stop().await.expect("a clean stop");
+    stop(node).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -541,7 +542,9 @@ async fn a_subscriber_that_takes_nothing_is_cut_off_and_told_where_to_resume() {
     // Meanwhile everybody else is served.
     order(&node, 0, 0).await;
     let mut told = BTreeSet::new();
+    let told_of = Instant::now();
     let error = loop {
+        assert!(told_of.elapsed() < PATIENCE, "it is told that it was cut off");
         let message = slow.receive().await;
         if let Some(error) = message["params"].get("error") {
             break (message["params"]["subscription"].clone(), error.clone());
@@ -556,7 +559,7 @@ async fn a_subscriber_that_takes_nothing_is_cut_off_and_told_where_to_resume() {
     let resume_from = error["data"]["resumeFrom"].as_u64().expect("a height");
     let last = told.iter().filter(|(of, _)| *of == subscription).map(|(_, height)| *height).max();
     assert_eq!(last.map_or(1, |last| last + 1), resume_from, "nothing between the last message and where to resume");
-    node.stop().await.expect("a clean stop");
+    stop(node).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -574,12 +577,12 @@ async fn health_and_readiness_are_told_apart() {
         let answer = call(node.rpc_address(), method, params).await;
         assert_eq!(answer["error"]["data"]["reason"], "not_ready", "{answer}");
     }
-    node.stop().await.expect("a clean stop");
+    stop(node).await;
     let network = TestNetwork::deal(1);
     let node = network.start(0).await;
     // The first may have been made before anybody could ask.
     reached(&node, 3).await;
     let (status, body) = get(node.rpc_address(), "/readyz").await;
     assert_eq!(status, 200, "{body}");
-    node.stop().await.expect("a clean stop");
+    stop(node).await;
 }

@@ -10,7 +10,7 @@ use lockstep_consensus::{
 use lockstep_protocol::{
     body::Body,
     bundle::{Bundle, Kind, Leg, SignedBundle, Tag, Transaction},
-    header::Header,
+    header::{Header, L1Origin},
     ids::Height,
     signature::Signature,
     wire::Wire,
@@ -121,6 +121,10 @@ impl Machine for Dishonest {
         standing: Standing,
     ) -> Result<Outcome, Invalid> {
         self.honest.apply(position, body, records, standing)
+    }
+
+    fn seen(&self, origin: &L1Origin) -> bool {
+        self.honest.seen(origin)
     }
 
     fn finalized(&self, block: &Block) {

@@ -11,7 +11,8 @@ use alloy_primitives::{Address, Signature, TxKind, U256};
 use lockstep_consensus::simulate::City;
 use lockstep_protocol::{
     bundle::{Bundle, Cancel, Kind, Leg, NonceRange, SignedBundle, Tag, Transaction},
-    ids::{Account, BundleId, Height},
+    ids::{Account, BundleId, Height, RollupId},
+    limits::{MAX_BUNDLE_BYTES, MAX_TRANSACTION_BYTES},
     refusal::Refusal,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
@@ -78,6 +79,21 @@ impl Load {
         let signed = bundle.sign(&account_key(number));
         let sent = shared.pool(validator).submit(signed).ok()?;
         Some(sent.bundle_id)
+    }
+
+    /// A bundle of nearly the largest size for one validator, from the first account.
+    pub(crate) fn send_largest(&mut self, shared: &Shared, validator: usize) -> BundleId {
+        let leg = |rollup: RollupId| {
+            let transactions = vec![transaction_with(rollup.0, 0, MAX_TRANSACTION_BYTES - 128)];
+            Leg { rollup, transactions }
+        };
+        let legs = ROLLUPS[..2].iter().copied().map(leg).collect();
+        let bundle = Bundle { legs, max_fee: 400_000, valid_until: Height(LONG), ..self.bundle(shared, 0) };
+        self.next[0] += 1;
+        let signed = bundle.sign(&account_key(0));
+        let bytes = borsh::object_length(&signed).expect("measuring does not fail");
+        assert!(bytes > MAX_BUNDLE_BYTES - 4 * 1024, "{bytes} bytes");
+        shared.pool(validator).submit(signed).expect("it is admissible").bundle_id
     }
 
     fn bundle(&mut self, shared: &Shared, number: u8) -> Bundle {
@@ -204,12 +220,17 @@ impl Load {
 }
 
 fn transaction(chain: u64, nonce: u64) -> Transaction {
+    transaction_with(chain, nonce, 0)
+}
+
+fn transaction_with(chain: u64, nonce: u64, input_bytes: usize) -> Transaction {
     let unsigned = TxEip1559 {
         chain_id: chain,
         nonce,
         gas_limit: 21_000,
         max_fee_per_gas: 1_000_000_000,
         to: TxKind::Call(Address::repeat_byte(0x35)),
+        input: vec![1; input_bytes].into(),
         ..TxEip1559::default()
     };
     let key = SecretKey::from_byte_array([1; 32]).expect("one is a scalar");

@@ -144,8 +144,7 @@ fn an_equivocating_leader_divides_nobody() {
     over_seeds("twins", |seed| {
         let twins = (seed % 4) as usize;
         let honest: Vec<_> = ALL.into_iter().filter(|index| *index != twins).collect();
-        let Network { mut simulation, shared } =
-            Network::new(seed).with(|simulation| simulation.conduct(twins, Conduct::Twins));
+        let Network { mut simulation, shared } = Network::with_twins(seed, twins);
         let mut load = Load::new(seed);
         simulation.run(async |city: &mut City<'_>| {
             city.start_all().await;
@@ -153,6 +152,30 @@ fn an_equivocating_leader_divides_nobody() {
             shared.until_settled(city, &honest).await;
         });
         load.check_outcomes(&shared);
+        let (views, full) = shared.equivocations();
+        eprintln!("  {views} views with votes for two valid blocks, {full} with bundles in both");
+        assert!(full > 0, "nobody voted for both, so nothing was shown: {views} views");
+    });
+}
+
+#[test]
+fn the_largest_bundle_reaches_every_pool() {
+    over_seeds("largest", |seed| {
+        let Network { mut simulation, shared } = Network::new(seed);
+        let mut load = Load::new(seed);
+        simulation.run(async |city: &mut City<'_>| {
+            city.start_all().await;
+            city.until_height(2).await;
+            let origin = (seed % 4) as usize;
+            let id = load.send_largest(&shared, origin);
+            let received = |validator: &usize| shared.pool(*validator).metrics().received.get() == 1;
+            city.until("passing it on", Duration::from_secs(5), |_| {
+                ALL.iter().filter(|validator| **validator != origin).all(received)
+            })
+            .await;
+            shared.until_settled(city, &ALL).await;
+            assert!(shared.ledger.lock().unwrap().height_of(&id).is_some(), "and is ordered");
+        });
     });
 }
 

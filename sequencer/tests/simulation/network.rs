@@ -2,23 +2,27 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
+use bytes::Bytes;
 use commonware_runtime::{Clock, Spawner, Supervisor};
 use lockstep_consensus::{
     block::Block,
     config::Timing,
     handle::Handle,
-    machine::Machine,
-    simulate::{City, Context, Simulation},
+    machine::{Candidate, Genesis as LogGenesis, Invalid, Key, Machine, Outcome, Position, Records, Standing},
+    simulate::{City, Conduct, Context, Simulation},
 };
 use lockstep_protocol::{
     account::AccountRecord,
+    body::Body,
     genesis::{Balance, Format, Genesis, GroupKeyBytes, Rollup, Rules},
+    header::{Header, L1Origin},
     ids::{Account, Hash32, Height, RollupId},
     signature::AccountKey,
+    wire::Wire,
 };
 use lockstep_sequencer::{
     application::{Application, FINALIZED_QUEUE},
@@ -30,10 +34,12 @@ use tokio::sync::mpsc;
 use crate::ledger::{Ledger, Use};
 
 pub(crate) const VALIDATORS: usize = 4;
+/// Where the second of twins keeps its index.
+const SECOND_TWIN: usize = VALIDATORS;
 pub(crate) const ROLLUPS: [RollupId; 3] = [RollupId(901), RollupId(902), RollupId(903)];
 pub(crate) const ACCOUNTS: u8 = 6;
 const CREDITS: u64 = 50_000_000;
-const HEARTBEAT: Duration = Duration::from_millis(200);
+pub(crate) const HEARTBEAT: Duration = Duration::from_millis(200);
 /// Simulated time that pools may take to empty once everything is healed.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -51,9 +57,20 @@ pub(crate) struct Shared {
     rules: Arc<Rules>,
     pub(crate) ledger: Mutex<Ledger>,
     /// How far each validator's index has come.
-    indexed: Mutex<[u64; VALIDATORS]>,
+    indexed: Mutex<[u64; VALIDATORS + 1]>,
     /// What was made for the latest start of each validator.
     nodes: Mutex<BTreeMap<usize, Node>>,
+    /// The validator that runs twice, and its name once it is known.
+    twins: Option<usize>,
+    twins_name: OnceLock<Hash32>,
+    /// Proposals of the twins that others voted for, by view: whether a block has bundles, by its time.
+    equivocations: Mutex<BTreeMap<u64, BTreeMap<u64, bool>>>,
+}
+
+/// An honest validator's machine, which notes what it votes for.
+struct Voter {
+    machine: Arc<dyn Machine>,
+    shared: Arc<Shared>,
 }
 
 struct Node {
@@ -111,11 +128,21 @@ fn genesis() -> Genesis {
 
 impl Network {
     pub(crate) fn new(seed: u64) -> Self {
-        Self::with_dishonest(seed, usize::MAX, |machine, _| machine)
+        Self::make(seed, usize::MAX, |machine, _| machine, None)
+    }
+
+    /// A network in which one validator runs twice, each time with a pool of its own.
+    pub(crate) fn with_twins(seed: u64, twins: usize) -> Self {
+        Self::make(seed, usize::MAX, |machine, _| machine, Some(twins))
+            .with(|simulation| simulation.conduct(twins, Conduct::Twins))
     }
 
     /// A network in which one validator has a machine of its own.
     pub(crate) fn with_dishonest(seed: u64, dishonest: usize, wrap: Wrap) -> Self {
+        Self::make(seed, dishonest, wrap, None)
+    }
+
+    fn make(seed: u64, dishonest: usize, wrap: Wrap, twins: Option<usize>) -> Self {
         let genesis = genesis();
         let rules = Arc::new(genesis.rules().expect("the genesis of the simulation is good"));
         let shared = Arc::new(Shared {
@@ -124,14 +151,25 @@ impl Network {
             rules,
             indexed: Mutex::default(),
             nodes: Mutex::default(),
+            twins,
+            twins_name: OnceLock::new(),
+            equivocations: Mutex::default(),
         });
+
         let (makes, starts) = (shared.clone(), shared.clone());
         let simulation = Simulation::new(seed, VALIDATORS as u32, move |index| {
             let machine = makes.make(index);
-            if index == dishonest { wrap(machine, seed) } else { machine }
+            match twins {
+                Some(twins) if twins != index => Arc::new(Voter { machine, shared: makes.clone() }) as Arc<dyn Machine>,
+                _ if index == dishonest => wrap(machine, seed),
+                _ => machine,
+            }
         })
         .timing(Timing::with_heartbeat(HEARTBEAT))
         .on_start(move |index, handle, context| starts.start(index, &handle, &context));
+        if let Some(twins) = twins {
+            shared.twins_name.set(simulation.name(twins)).expect("set once");
+        }
         Self { simulation, shared }
     }
 
@@ -154,6 +192,13 @@ impl Shared {
         self.ledger.lock().unwrap().used(account, nonce)
     }
 
+    /// Views in which honest validators voted for two valid blocks of the twins, and of those the ones with bundles in both.
+    pub(crate) fn equivocations(&self) -> (usize, usize) {
+        let views = self.equivocations.lock().unwrap();
+        let twice = views.values().filter(|blocks| blocks.len() > 1);
+        (twice.clone().count(), twice.filter(|blocks| blocks.values().all(|full| *full)).count())
+    }
+
     /// How far a validator's index has come.
     pub(crate) fn indexed(&self, validator: usize) -> u64 {
         self.indexed.lock().unwrap()[validator]
@@ -170,6 +215,9 @@ impl Shared {
 
     /// What a validator runs after a start: everything in memory is new.
     fn make(self: &Arc<Self>, validator: usize) -> Arc<dyn Machine> {
+        // A machine that was made only to be asked for the genesis was never started.
+        let started = self.nodes.lock().unwrap().get(&validator).is_some_and(|node| node.blocks.is_none());
+        let validator = if started && self.twins == Some(validator) { SECOND_TWIN } else { validator };
         let view = Arc::new(Indexed { shared: self.clone(), validator });
         let pool = Pool::new(self.rules.clone(), PoolConfig::default(), view);
         let (sender, blocks) = mpsc::channel(FINALIZED_QUEUE);
@@ -180,13 +228,12 @@ impl Shared {
     }
 
     fn start(self: &Arc<Self>, validator: usize, handle: &Handle, context: &Context) {
-        let (pool, blocks) = {
+        let (validator, pool, blocks) = {
             let mut nodes = self.nodes.lock().unwrap();
+            let validator = if nodes[&validator].blocks.is_some() { validator } else { SECOND_TWIN };
             let node = nodes.get_mut(&validator).expect("a machine was made for it");
-            (node.pool.clone(), node.blocks.take())
+            (validator, node.pool.clone(), node.blocks.take().expect("each is started once"))
         };
-        // Of twins only one has its application's blocks.
-        let Some(blocks) = blocks else { return };
         let gossip = Gossip::new(pool.clone());
         let (sends, receives) = (gossip.clone(), gossip);
         let log = handle.clone();
@@ -247,5 +294,52 @@ impl Shared {
                 self.ledger.lock().unwrap().check_state(*validator, &header, &records);
             }
         }
+    }
+}
+
+impl Machine for Voter {
+    fn genesis(&self) -> LogGenesis {
+        self.machine.genesis()
+    }
+
+    fn waiting(&self, parent: &Header) -> bool {
+        self.machine.waiting(parent)
+    }
+
+    fn candidate(&self, parent: &Header, limit: usize) -> Candidate {
+        self.machine.candidate(parent, limit)
+    }
+
+    fn keys(&self, position: &Position, body: &Bytes) -> Result<Vec<Key>, Invalid> {
+        self.machine.keys(position, body)
+    }
+
+    fn build(&self, position: &Position, candidate: Bytes, records: &Records) -> (Bytes, Outcome) {
+        self.machine.build(position, candidate, records)
+    }
+
+    // A candidate is executed by whoever has voted to notarize it.
+    fn apply(
+        &self,
+        position: &Position,
+        body: &Bytes,
+        records: &Records,
+        standing: Standing,
+    ) -> Result<Outcome, Invalid> {
+        let outcome = self.machine.apply(position, body, records, standing)?;
+        if standing == Standing::Candidate && self.shared.twins_name.get() == Some(&position.leader) {
+            let full = Body::from_wire(body).is_ok_and(|body| !body.bundles.is_empty());
+            let mut views = self.shared.equivocations.lock().unwrap();
+            views.entry(position.view).or_default().insert(position.timestamp_ms, full);
+        }
+        Ok(outcome)
+    }
+
+    fn seen(&self, origin: &L1Origin) -> bool {
+        self.machine.seen(origin)
+    }
+
+    fn finalized(&self, block: &Block) {
+        self.machine.finalized(block);
     }
 }

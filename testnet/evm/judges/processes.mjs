@@ -6,15 +6,23 @@ import { createInterface } from "node:readline";
 
 const running = new Set();
 
+// npm starts anvil through a script of its own: the whole group has to end, or anvil stays.
 export const stopAll = () => {
-  for (const child of running) child.kill("SIGKILL");
+  for (const child of running) {
+    try {
+      process.kill(-child.pid, "SIGKILL");
+    } catch {
+      // It has ended already.
+    }
+  }
 };
 process.on("exit", stopAll);
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
 
 /** Resolves with the first match of `pattern` in what the process prints. */
 const start = (program, args, pattern) =>
   new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], detached: true });
     running.add(child);
     let errors = "";
     child.stderr.on("data", (data) => (errors = (errors + data).slice(-4000)));

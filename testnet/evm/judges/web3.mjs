@@ -93,7 +93,7 @@ const judgeViem = async (url) => {
   const abi = parseAbi(["event Counted(uint256 count)", "function count() returns (uint256)", "function refuse() view"]);
   const created = await wallet.deployContract({ abi, bytecode: deploy(counter) });
   const { contractAddress: address } = await reader.waitForTransactionReceipt({ hash: created });
-  const head = next((heard) => socket.watchBlocks({ onBlock: heard, onError: console.error }));
+  const head = next((heard) => socket.watchBlocks({ onBlock: heard }));
   const live = next((heard) => socket.watchContractEvent({ address, abi, eventName: "Counted", onLogs: heard }));
   await socket.getBlockNumber();
   await new Promise((resolve) => setTimeout(resolve, 200));

@@ -200,7 +200,7 @@ impl Core {
 
     /// Dumps the state in the background; the trie's nodes are shared, so nothing waits.
     fn maybe_dump(&self, head: &Header) {
-        let Some(folder) = self.folder.clone().filter(|_| head.number % DUMP_BLOCKS == 0) else { return };
+        let Some(folder) = self.folder.clone().filter(|_| head.number.is_multiple_of(DUMP_BLOCKS)) else { return };
         let Some((block, state)) = ({
             let chain = self.chain();
             chain

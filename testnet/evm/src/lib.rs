@@ -48,7 +48,7 @@
 //!
 //! # What it is not
 //!
-//! No peers, no consensus, no blobs, no tracing, no filters that the node remembers (libraries fall back to `eth_getLogs`). Not for
+//! No peers, no consensus, no blobs, no tracing. Not for
 //! anything of value. Its judges are in `judges/`: ethers and viem use it unchanged, anvil executes the same blocks.
 
 pub mod accounts;
@@ -86,8 +86,8 @@ pub use node::{Node, NodeError};
 pub use pool::{POOL_MAX, PoolError, SENDER_MAX, TRANSACTION_BYTES_MAX};
 pub use rollup::{BLOCK_TRANSACTIONS_MAX, BlockInput, BlockResult};
 pub use rpc::{
-    BATCH_MAX, CALL_GAS_MAX, CONNECTIONS_MAX, FEE_HISTORY_MAX, LOG_BLOCKS_MAX, LOGS_MAX, PERCENTILES_MAX,
-    PROOF_SLOTS_MAX, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX,
+    BATCH_MAX, CALL_GAS_MAX, CONNECTIONS_MAX, FEE_HISTORY_MAX, FILTER_IDLE_MAX, FILTERS_MAX, LOG_BLOCKS_MAX, LOGS_MAX,
+    PERCENTILES_MAX, PROOF_SLOTS_MAX, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX,
 };
 pub use state::{AccountProof, State};
 pub use store::StoreError;

@@ -72,7 +72,7 @@ impl Node {
             Role::Optimism(_) | Role::Rollup(_) => None,
         };
         let takes_transactions = !matches!(core.role, Role::Rollup(_));
-        let service = Service { core: core.clone(), miner: miner.clone(), takes_transactions };
+        let service = Service { core: core.clone(), miner: miner.clone(), filters: Arc::default(), takes_transactions };
         let listen = |address| move |source| NodeError::Listen { address, source };
         let (rpc, server) = rpc::serve(address, rpc::module(service.clone())?).await.map_err(listen(address))?;
         let mut servers = vec![server];

@@ -55,6 +55,8 @@ async fn heads_and_logs_are_told_in_order_also_when_they_are_taken_back() {
     let mut logs = subscribe(&client, json!(["logs", { "address": contract }])).await;
     let mut others = subscribe(&client, json!(["logs", { "topics": [B256::with_last_byte(8)] }])).await;
     assert!(client.request_unknown().await, "an unknown subscription is refused");
+    let blocks = rpc.call("eth_newBlockFilter", json!([])).await;
+    let counted = rpc.call("eth_newFilter", json!([{ "address": contract }])).await;
 
     rpc.call("eth_sendRawTransaction", json!([call(0, TxKind::Create, create_counter())])).await;
     let first = node.mine().await.expect("a block");
@@ -75,6 +77,16 @@ async fn heads_and_logs_are_told_in_order_also_when_they_are_taken_back() {
     let again = next(&mut logs).await;
     assert_eq!((&again["blockHash"], &again["removed"]), (&json!(third.hash), &json!(false)));
     drop(logs);
+    // Who polls hears the same.
+    let hashes = json!([first.hash, second.hash, third.hash]);
+    assert_eq!(rpc.call("eth_getFilterChanges", json!([blocks])).await, hashes);
+    assert_eq!(rpc.call("eth_getFilterChanges", json!([blocks])).await, json!([]));
+    let changes = rpc.call("eth_getFilterChanges", json!([counted])).await;
+    let removed: Vec<_> = changes.as_array().expect("a list").iter().map(|log| log["removed"].clone()).collect();
+    assert_eq!(removed, [false, true, false]);
+    assert_eq!(rpc.call("eth_getFilterLogs", json!([counted])).await.as_array().map(Vec::len), Some(1));
+    assert_eq!(rpc.call("eth_uninstallFilter", json!([counted])).await, json!(true));
+    assert_eq!(rpc.refuse("eth_getFilterChanges", json!([counted])).await.1, "filter not found");
     let quiet = tokio::time::timeout(std::time::Duration::from_millis(50), others.next()).await;
     assert!(quiet.is_err(), "another topic is not told");
     node.stop().await;

@@ -94,6 +94,7 @@ impl Stand {
             validators: VALIDATORS,
             balances: accounts::balances(&senders),
             pace: Pace { min_interval_ms, heartbeat_ms },
+            l1: None,
         })?;
         network.start_all()?;
         network.all_ready(READY_TIMEOUT, |_| {}).await?;

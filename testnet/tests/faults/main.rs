@@ -7,6 +7,7 @@ mod command_line;
 mod crash;
 mod garbage;
 mod refusals;
+mod rollups;
 
 use std::path::Path;
 
@@ -32,6 +33,7 @@ fn plan(folder: &Path) -> Plan {
         validators: 4,
         balances: Vec::new(),
         pace: Pace::default(),
+        l1: None,
     }
 }
 

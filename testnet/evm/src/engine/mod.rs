@@ -13,6 +13,7 @@ use crate::{
     execute::{BlockError, Executed, Invalid},
     rollup,
 };
+use alloy_consensus::Header;
 use alloy_primitives::{B256, Bytes};
 use alloy_rpc_types_engine::{
     ExecutionPayloadV3, ForkchoiceState, ForkchoiceUpdated, PayloadId, PayloadStatus, PayloadStatusEnum,
@@ -33,7 +34,7 @@ use tracing::{info, warn};
 
 /// Built blocks that wait to be asked for, each perhaps some MB; a driver builds one at a time.
 pub const PAYLOADS_MAX: usize = 16;
-/// Methods of the specification's errors.
+// The specification's errors.
 const UNKNOWN_PAYLOAD: i32 = -38001;
 const INVALID_FORKCHOICE: i32 = -38002;
 const INVALID_ATTRIBUTES: i32 = -38003;
@@ -248,20 +249,22 @@ impl Engine {
 }
 
 /// The first field in which a payload's header is not the executed one.
-fn difference(claimed: &alloy_consensus::Header, executed: &alloy_consensus::Header) -> Option<String> {
-    let fields: [(&str, &dyn Fn(&alloy_consensus::Header) -> String); 8] = [
-        ("number", &|header| header.number.to_string()),
-        ("base fee", &|header| format!("{:?}", header.base_fee_per_gas)),
-        ("gas used", &|header| header.gas_used.to_string()),
-        ("receipts root", &|header| header.receipts_root.to_string()),
-        ("logs bloom", &|header| header.logs_bloom.to_string()),
-        ("withdrawals root", &|header| format!("{:?}", header.withdrawals_root)),
-        ("state root", &|header| header.state_root.to_string()),
-        ("header", &|header| header.hash_slow().to_string()),
-    ];
-    fields.iter().find_map(|(name, field)| {
-        let (claimed, executed) = (field(claimed), field(executed));
-        (claimed != executed).then(|| format!("invalid {name}: the payload says {claimed}, execution {executed}"))
+fn difference(claimed: &Header, executed: &Header) -> Option<String> {
+    let fields = |header: &Header| {
+        [
+            ("number", header.number.to_string()),
+            ("base fee", format!("{:?}", header.base_fee_per_gas)),
+            ("gas used", header.gas_used.to_string()),
+            ("receipts root", header.receipts_root.to_string()),
+            ("logs bloom", header.logs_bloom.to_string()),
+            ("withdrawals root", format!("{:?}", header.withdrawals_root)),
+            ("state root", header.state_root.to_string()),
+            ("header", header.hash_slow().to_string()),
+        ]
+    };
+    let mut pairs = fields(claimed).into_iter().zip(fields(executed));
+    pairs.find(|((_, claimed), (_, executed))| claimed != executed).map(|((name, claimed), (_, executed))| {
+        format!("invalid {name}: the payload says {claimed}, execution {executed}")
     })
 }
 

@@ -74,11 +74,15 @@ impl Service {
             parent.and_then(|parent| chain.view(&parent)).map(|view| view.ancestors).unwrap_or_default()
         };
         let view = View { state: at.state.clone(), ancestors };
-        Machine::new(&self.core.rules, &at.block.header, view, Strictness::Call).call(env(request, gas))
+        Machine::new(&self.core.rules, &at.block.header, view, Strictness::Call).call(env(
+            request,
+            gas,
+            self.core.rules.chain_id,
+        ))
     }
 }
 
-fn env(request: &TransactionRequest, gas: u64) -> TxEnv {
+fn env(request: &TransactionRequest, gas: u64, chain_id: u64) -> TxEnv {
     let tip = request.max_priority_fee_per_gas;
     let authorizations = request.authorization_list.clone().unwrap_or_default();
     let tx_type = if !authorizations.is_empty() {
@@ -97,7 +101,7 @@ fn env(request: &TransactionRequest, gas: u64) -> TxEnv {
         kind: request.to.unwrap_or(TxKind::Create),
         value: request.value.unwrap_or_default(),
         data: request.input.input().cloned().unwrap_or_default(),
-        chain_id: None,
+        chain_id: Some(request.chain_id.unwrap_or(chain_id)),
         access_list: request.access_list.clone().unwrap_or_default(),
         authorization_list: authorizations.into_iter().map(Either::Left).collect(),
         ..TxEnv::default()

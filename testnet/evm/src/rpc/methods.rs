@@ -1,6 +1,6 @@
 //! What does each standard method answer?
 
-use super::{Service, failure, shapes};
+use super::{Service, failure, shapes, subscribe::Wanted};
 use crate::{pool::PoolError, transaction::Transaction};
 use alloy_eips::{BlockId, BlockNumberOrTag};
 use alloy_primitives::{Address, B256, Bytes, U64, U256, keccak256};
@@ -81,7 +81,12 @@ fn blocks(module: &mut RpcModule<Service>) -> Result<(), RegisterMethodError> {
         let block = service.block(BlockId::hash(params.one()?));
         Ok(block.map_or(Value::Null, |block| json(U64::from(block.transactions.len()))))
     })?;
-    method(module, "eth_getLogs", |service, params| Ok(json(service.logs(&params.one::<Filter>()?)?)))
+    method(module, "eth_getLogs", |service, params| Ok(json(service.logs(&params.one::<Filter>()?)?)))?;
+    method(module, "eth_newFilter", |service, params| service.new_filter(Wanted::Logs(Box::new(params.one()?))))?;
+    method(module, "eth_newBlockFilter", |service, _| service.new_filter(Wanted::Heads))?;
+    method(module, "eth_getFilterChanges", |service, params| service.filter_changes(params.one()?))?;
+    method(module, "eth_getFilterLogs", |service, params| service.filter_logs(params.one()?))?;
+    method(module, "eth_uninstallFilter", |service, params| Ok(json(service.uninstall_filter(params.one()?))))
 }
 
 fn accounts(module: &mut RpcModule<Service>) -> Result<(), RegisterMethodError> {

@@ -1,13 +1,14 @@
 //! How do wallets, drivers and observers talk to the node? By Ethereum's JSON-RPC, HTTP and WebSocket on one port.
 //!
 //! * `methods`: the standard methods; `at`: which block they mean; `shapes`: the JSON of blocks and receipts; `failure`: errors.
-//! * `call`: calls and gas estimates; `fees`: prices; `logs`: filters; `subscribe`: news; `dev`: what only tests ask for.
+//! * `call`: calls and gas estimates; `fees`: prices; `logs`: filters; `subscribe`, `filters`: news; `dev`: what only tests ask for.
 
 mod at;
 mod call;
 mod dev;
 mod failure;
 mod fees;
+mod filters;
 mod logs;
 mod methods;
 mod shapes;
@@ -23,6 +24,8 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 pub use call::CALL_GAS_MAX;
 pub use fees::{FEE_HISTORY_MAX, PERCENTILES_MAX};
+pub(crate) use filters::Filters;
+pub use filters::{FILTER_IDLE_MAX, FILTERS_MAX};
 pub use logs::{LOG_BLOCKS_MAX, LOGS_MAX};
 pub use methods::PROOF_SLOTS_MAX;
 
@@ -44,6 +47,8 @@ const SUBSCRIPTIONS_MAX: u32 = 64;
 pub(crate) struct Service {
     pub(crate) core: Arc<Core>,
     pub(crate) miner: Option<Arc<Miner>>,
+    /// What polling clients have asked to be remembered; one set for both ports.
+    pub(crate) filters: Arc<Filters>,
     /// Whether there is a pool that blocks are made from.
     pub(crate) takes_transactions: bool,
 }

@@ -30,7 +30,8 @@ impl IdProvider for HexIds {
 }
 
 /// What a subscriber asked for.
-enum Wanted {
+#[derive(Debug)]
+pub(crate) enum Wanted {
     Heads,
     Logs(Box<Filter>),
 }
@@ -66,7 +67,7 @@ async fn serve(params: &Params<'static>, pending: PendingSubscriptionSink, servi
                 return;
             }
         };
-        for item in items(&wanted, &change) {
+        for item in news(&wanted, &change) {
             let Ok(json) = serde_json::value::to_raw_value(&item) else { return };
             if sink.send(SubscriptionMessage::from(json)).await.is_err() {
                 return;
@@ -88,7 +89,8 @@ fn wanted(params: &Params<'_>) -> Result<Wanted, String> {
     }
 }
 
-fn items(wanted: &Wanted, change: &HeadChange) -> Vec<Value> {
+/// What a change of the head is to this subscriber.
+pub(crate) fn news(wanted: &Wanted, change: &HeadChange) -> Vec<Value> {
     match wanted {
         Wanted::Heads => change.added.iter().map(|block| shapes::to_value(&shapes::header(block))).collect(),
         Wanted::Logs(filter) => {

@@ -1,0 +1,229 @@
+//! Which rollups and which L1 does the city have, and how are they started, killed and looked at?
+//!
+//! Every part is a process of its own: L1, each rollup's execution client, its driver, its poster. They find each other through
+//! files and ports, as an operator's would. What they did is read from their own JSON-RPC and status pages.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use alloy_primitives::{Address, U256};
+use anyhow::{Context, Result, bail};
+use tokio::{sync::watch, task::JoinHandle};
+
+use crate::{
+    child::{self, Child},
+    network::ROLLUPS,
+    promises::Execution,
+    transfers::Wallet,
+};
+
+mod files;
+mod l1;
+mod nitro;
+mod optimism;
+mod status;
+
+pub use l1::L1_CHAIN;
+pub use status::RollupView;
+
+use l1::L1;
+use nitro::Nitro;
+use optimism::Optimism;
+
+/// How long a part may take until it serves.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the rollups are looked at for whoever watches.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a waiting loop looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// The L1 and its rollups. Dropping it kills what still runs.
+pub struct Rollups {
+    l1: L1,
+    optimism: Optimism,
+    nitro: Nitro,
+    view: watch::Receiver<View>,
+    looking: JoinHandle<()>,
+}
+
+/// What there is to see of L1 and the rollups.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct View {
+    /// The newest L1 block.
+    pub l1_height: Option<u64>,
+    /// The rollups.
+    pub rollups: Vec<RollupView>,
+}
+
+/// Who has ether where.
+struct Funded {
+    /// When the chains begin, seconds.
+    begin: u64,
+    /// Users of the rollups.
+    wallets: Vec<Address>,
+}
+
+/// Posts the OP Stack rollup's batches.
+fn batcher() -> Wallet {
+    Wallet::of_seed("testnet batcher", 0)
+}
+
+/// Posts the Nitro-style rollup's batches.
+fn batch_poster() -> Wallet {
+    Wallet::of_seed("testnet batch poster", 0)
+}
+
+/// A thousand ether.
+fn pocket_money() -> U256 {
+    U256::from(1_000_u64) * U256::from(10_u64).pow(U256::from(18_u64))
+}
+
+impl Rollups {
+    /// Starts an L1, before there is a log: validators want to look at it.
+    pub async fn start_l1(executable: &Path, folder: &Path, wallets: Vec<Address>) -> Result<L1Started> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+        let funded = Funded { begin: now.as_secs(), wallets };
+        let l1 = L1::start(executable, &folder.join("l1"), &funded).await?;
+        Ok(L1Started { l1, funded, executable: executable.to_owned(), folder: folder.to_owned() })
+    }
+
+    /// All parts.
+    fn children(&mut self) -> Vec<&mut Child> {
+        let mut children = vec![&mut self.l1.child];
+        children.extend(&mut self.optimism.children);
+        children.extend(&mut self.nitro.children);
+        children
+    }
+
+    /// A part that ended by itself, which none does: its name and the end of its log.
+    pub fn failed(&mut self) -> Result<Option<String>> {
+        for child in self.children() {
+            if child.id().is_some()
+                && let Some(status) = child.exited()?
+            {
+                return Ok(Some(format!("{} stopped ({status}); its log ends:\n{}", child.name(), child.log_tail())));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The names of all parts that can be killed and started again: all but L1.
+    pub fn parts(&mut self) -> Vec<String> {
+        self.children().into_iter().skip(1).map(|child| child.name().to_owned()).collect()
+    }
+
+    /// `kill -9` of the part with this name.
+    pub fn kill(&mut self, name: &str) -> Result<()> {
+        self.part(name)?.kill()
+    }
+
+    /// Starts a part that was killed on what its folder holds.
+    pub fn start(&mut self, name: &str) -> Result<()> {
+        self.part(name)?.start()
+    }
+
+    fn part(&mut self, name: &str) -> Result<&mut Child> {
+        let part = self.children().into_iter().find(|child| child.name() == name);
+        part.with_context(|| format!("the city has no part called {name}"))
+    }
+
+    /// What there was to see lately.
+    pub fn view(&self) -> View {
+        self.view.borrow().clone()
+    }
+
+    /// How far each rollup came, told from the nonces of `expected`: wallets, and how many transfers of theirs were ordered. What
+    /// cannot be asked lacks everything.
+    pub async fn executions(&self, expected: &[(Address, u64)]) -> Vec<Execution> {
+        let mut executions = Vec::new();
+        for (index, url) in [self.optimism.pages.rpc_url(), self.nitro.pages.rpc_url()].iter().enumerate() {
+            let height = status::height(url).await.unwrap_or(u64::MAX);
+            let mut execution = Execution { rollup: ROLLUPS[index].0, height, ..Execution::default() };
+            for (wallet, ordered) in expected {
+                let nonce = status::nonce(url, *wallet).await.unwrap_or(0);
+                execution.ordered += ordered;
+                execution.missing += ordered.saturating_sub(nonce);
+            }
+            executions.push(execution);
+        }
+        executions
+    }
+
+    /// Waits until `enough` holds of what there is to see; `false` if it does not within the time.
+    pub async fn reach(&mut self, within: Duration, enough: impl FnMut(&View) -> bool) -> bool {
+        matches!(tokio::time::timeout(within, self.view.wait_for(enough)).await, Ok(Ok(_)))
+    }
+
+    /// Lines for a person who wants to talk to them.
+    pub fn guide(&self) -> Vec<String> {
+        vec![
+            format!("L1 {L1_CHAIN}            {}", self.l1.rpc_url()),
+            format!("rollup 901 (OP Stack) {}", self.optimism.pages.rpc_url()),
+            format!("rollup 902 (Nitro)    {}", self.nitro.pages.rpc_url()),
+        ]
+    }
+
+    /// Stops all parts.
+    pub async fn stop_all(&mut self) -> Result<()> {
+        child::stop_all(self.children()).await.map(drop)
+    }
+}
+
+/// An L1 that waits for its rollups.
+pub struct L1Started {
+    l1: L1,
+    funded: Funded,
+    executable: PathBuf,
+    folder: PathBuf,
+}
+
+impl L1Started {
+    /// Where its JSON-RPC is.
+    pub fn url(&self) -> String {
+        self.l1.rpc_url()
+    }
+
+    /// Starts the rollups of a log whose validators serve.
+    pub async fn start_rollups(self, genesis: &Path, nodes: &[String]) -> Result<Rollups> {
+        let Self { l1, funded, executable, folder } = self;
+        let optimism = Optimism::start(&executable, &folder.join("op"), &l1, &funded, genesis, nodes).await?;
+        let nitro = Nitro::start(&executable, &folder.join("nitro"), &l1, &funded, genesis, nodes).await?;
+        let (tell, view) = watch::channel(View::default());
+        let looking = tokio::spawn(look(l1.rpc_url(), optimism.pages.clone(), nitro.pages.clone(), tell));
+        Ok(Rollups { l1, optimism, nitro, view, looking })
+    }
+}
+
+impl Drop for Rollups {
+    fn drop(&mut self) {
+        self.looking.abort();
+    }
+}
+
+/// Looks at everything, again and again, beside whoever draws: a part that was killed answers nobody.
+async fn look(l1: String, optimism: optimism::Pages, nitro: nitro::Pages, tell: watch::Sender<View>) {
+    while !tell.is_closed() {
+        let (l1_height, optimism, nitro) = tokio::join!(status::height(&l1), optimism.view(), nitro.view());
+        tell.send_replace(View { l1_height, rollups: vec![optimism, nitro] });
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// Waits until `ready` has an answer, or the part has ended, or time is up.
+async fn wait_for<T>(child: &mut Child, mut ready: impl AsyncFnMut() -> Option<T>) -> Result<T> {
+    let deadline = Instant::now() + READY_TIMEOUT;
+    loop {
+        if let Some(status) = child.exited()? {
+            bail!("{} stopped ({status}); its log ends:\n{}", child.name(), child.log_tail());
+        }
+        if let Some(answer) = ready().await {
+            return Ok(answer);
+        }
+        if Instant::now() > deadline {
+            bail!("{} does not serve after {READY_TIMEOUT:?}; its log ends:\n{}", child.name(), child.log_tail());
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}

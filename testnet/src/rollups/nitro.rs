@@ -1,0 +1,187 @@
+//! How does the Nitro-style rollup of the city run?
+//!
+//! Its inbox on L1, its driver (a sequencer feed), an execution client that follows the feed, its poster, and a second chain that is
+//! built from nothing but what is on L1.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use alloy_primitives::hex;
+use anyhow::{Context, Result};
+use lockstep_adapters::{
+    arbitrum::post::{PostConfig, Target},
+    poster::{L1 as L1Client, Rpc, SenderConfig, SignerConfig, beacon::Slots},
+    settings::{
+        L1Settings, Log, StatusSettings,
+        arbitrum::{Chain, DriveSettings, FeedSettings, LaneSettings, PostSettings},
+    },
+};
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::{Funded, L1_CHAIN, RollupView, batch_poster, files, l1::L1, pocket_money, status, wait_for};
+use crate::{
+    chain::{ChainRole, ChainSettings},
+    child::Child,
+    network::ROLLUPS,
+    ports,
+};
+
+mod derive;
+mod inbox;
+
+use derive::Derived;
+
+/// Whatever there is is posted after a few seconds: a person watches.
+const MAX_DELAY_SECONDS: u64 = 6;
+/// How often driver and poster look at L1 and at what there is.
+const POLL_MS: u64 = 200;
+/// L1 blocks on top of a delayed message before it is sequenced. This L1 takes none back.
+const DELAYED_DEPTH: u64 = 2;
+/// Patience with a chain that is asked something.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The running rollup.
+pub(super) struct Nitro {
+    /// Execution client, driver, poster.
+    pub(super) children: [Child; 3],
+    pub(super) pages: Pages,
+    deriving: JoinHandle<()>,
+}
+
+/// Where the parts can be asked.
+#[derive(Clone, Debug)]
+pub(super) struct Pages {
+    rpc: SocketAddr,
+    drive: SocketAddr,
+    post: SocketAddr,
+    derived: watch::Receiver<Derived>,
+}
+
+impl Nitro {
+    pub(super) async fn start(
+        executable: &Path,
+        folder: &Path,
+        l1: &L1,
+        funded: &Funded,
+        log_genesis: &Path,
+        nodes: &[String],
+    ) -> Result<Self> {
+        let folder = files::folder(folder)?;
+        let (rollup, _) = ROLLUPS[1];
+        let [rpc, feed, drive_status, post_status] =
+            <[SocketAddr; 4]>::try_from(ports::free(4)?).expect("as many ports as were asked for");
+        let l1_client = Arc::new(L1Client::new(Rpc::new(&l1.rpc_url(), ANSWER_TIMEOUT, None)?));
+        let (sequencer_inbox, deployed_at) = inbox::deploy(&l1_client, rollup, batch_poster()).await?;
+
+        let genesis = lockstep_evm::genesis(rollup.0, funded.begin, &funded.wallets, pocket_money());
+        files::json(&folder.join("genesis.json"), &genesis)?;
+        files::secret(&folder.join("poster.key"), &hex::encode(batch_poster().secret()))?;
+        let chain = ChainSettings {
+            genesis: folder.join("genesis.json"),
+            data: folder.join("data"),
+            rpc,
+            role: ChainRole::Nitro { feed: format!("ws://{feed}") },
+        };
+        files::toml(&folder.join("chain.toml"), &chain)?;
+        let contracts = Chain {
+            chain_id: rollup.0,
+            l1_chain_id: L1_CHAIN,
+            sequencer_inbox,
+            deployed_at,
+            delayed_depth: DELAYED_DEPTH,
+        };
+        let lane = |data: &str| -> Result<_> {
+            files::folder(&folder.join(data))?;
+            let genesis = std::fs::canonicalize(log_genesis).context("finding the log's genesis")?;
+            Ok(LaneSettings { genesis, nodes: nodes.to_vec(), data: data.into() })
+        };
+        let l1_settings = L1Settings {
+            rpc: l1.rpc_url(),
+            beacon: None,
+            slots: Slots::default(),
+            timeout_ms: 5_000,
+            poll_ms: POLL_MS,
+        };
+        let drive = DriveSettings {
+            chain: contracts.clone(),
+            lane: lane("drive")?,
+            l1: l1_settings.clone(),
+            feed: FeedSettings { listen: feed, clients_max: 64, key_file: Some("poster.key".into()) },
+            status: StatusSettings { listen: drive_status },
+            log: Log::default(),
+        };
+        files::toml(&folder.join("drive.toml"), &drive)?;
+        let post = PostSettings {
+            chain: contracts,
+            lane: lane("post")?,
+            l1: l1_settings,
+            signer: SignerConfig { key_file: Some("poster.key".into()), ..SignerConfig::default() },
+            post: PostConfig {
+                // The embedded L1 takes no blobs.
+                target: Target::Calldata,
+                max_delay_seconds: MAX_DELAY_SECONDS,
+                poll_ms: POLL_MS,
+                ..PostConfig::default()
+            },
+            sender: SenderConfig { poll_ms: POLL_MS, ..SenderConfig::default() },
+            status: StatusSettings { listen: post_status },
+            log: Log::default(),
+        };
+        files::toml(&folder.join("post.toml"), &post)?;
+
+        let start = |name: &str, words: &[&str], file: &str, log: &str| -> Result<Child> {
+            let words = words.iter().copied().chain(["--config"]).map(Into::into);
+            let arguments = words.chain([folder.join(file).into()]).collect();
+            let mut child = Child::new(name, executable, arguments, folder.join(log));
+            child.start()?;
+            Ok(child)
+        };
+        let mut client = start("nitro-execution", &["chain"], "chain.toml", "chain.log")?;
+        let url = format!("http://{rpc}");
+        wait_for(&mut client, async || status::block_hash(&url, 0).await).await?;
+        let driver = start("nitro-driver", &["rollup", "drive", "arbitrum"], "drive.toml", "drive.log")?;
+        let poster = start("nitro-poster", &["rollup", "post", "arbitrum"], "post.toml", "post.log")?;
+        let (tell, derived) = watch::channel(Derived::default());
+        let deriving = tokio::spawn(derive::run(l1_client, sequencer_inbox, deployed_at, genesis, url, tell));
+        let pages = Pages { rpc, drive: drive_status, post: post_status, derived };
+        Ok(Self { children: [client, driver, poster], pages, deriving })
+    }
+}
+
+impl Pages {
+    pub(super) fn rpc_url(&self) -> String {
+        format!("http://{}", self.rpc)
+    }
+
+    pub(super) async fn view(&self) -> RollupView {
+        let url = self.rpc_url();
+        let (drive, post, executed, state_root) = tokio::join!(
+            status::page(self.drive),
+            status::page(self.post),
+            status::height(&url),
+            status::state_root(&url)
+        );
+        let derived = self.derived.borrow().clone();
+        RollupView {
+            rollup: ROLLUPS[1].0.0,
+            stack: "Nitro",
+            executed,
+            state_root,
+            batches: status::number(&post, "/batches"),
+            bytes_per_transaction: derived.bytes_per_transaction(),
+            derived: Some(derived.number),
+            agreed: derived.disagreement.is_none(),
+            skipped: status::number(&drive, "/skipped").unwrap_or(0),
+            trouble: derived
+                .disagreement
+                .or_else(|| status::text(&drive, "/trouble"))
+                .or_else(|| status::text(&post, "/trouble"))
+                .or(derived.trouble),
+        }
+    }
+}
+
+impl Drop for Nitro {
+    fn drop(&mut self) {
+        self.deriving.abort();
+    }
+}

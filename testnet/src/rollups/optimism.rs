@@ -1,0 +1,212 @@
+//! How does the OP Stack rollup of the city run?
+//!
+//! Its execution client (the embedded node behind a real Engine API), its driver and its poster, configured by the files that an
+//! operator would write.
+
+use std::{net::SocketAddr, path::Path};
+
+use alloy_primitives::{Address, B256, hex, keccak256};
+use anyhow::{Context, Result};
+use lockstep_adapters::{
+    optimism::post::PostConfig,
+    poster::{SenderConfig, SignerConfig, beacon::Slots},
+    settings::{
+        L1Settings, Log, StatusSettings,
+        optimism::{DriveSettings, DrivenExecution, DriverChoices, PostSettings, ReadExecution},
+    },
+};
+use serde_json::json;
+
+use super::{Funded, L1_CHAIN, RollupView, batcher, files, l1::L1, pocket_money, status, wait_for};
+use crate::{
+    chain::{ChainRole, ChainSettings},
+    child::Child,
+    network::ROLLUPS,
+    ports,
+};
+
+/// Seconds between its blocks, as on OP Mainnet and Base.
+const BLOCK_TIME: u64 = 2;
+/// Where its batches go: an address without code, named after the chain as the OP Stack does.
+const BATCH_INBOX: Address = Address::new(hex!("ff00000000000000000000000000000000000901"));
+/// Contracts on L1 that this city does not need: nobody deposits, and the system configuration stays.
+const PORTAL: Address = Address::new(hex!("00000000000000000000000000000000000a0901"));
+const SYSTEM_CONFIG: Address = Address::new(hex!("00000000000000000000000000000000000b0901"));
+/// So much is posted at once, or whatever there is after a few seconds: a person watches.
+const ENOUGH_BYTES: usize = 20_000;
+const MAX_DELAY_SECONDS: u64 = 6;
+/// How often driver and poster look at L1 and at what there is.
+const POLL_MS: u64 = 200;
+
+/// The running rollup.
+pub(super) struct Optimism {
+    /// Execution client, driver, poster.
+    pub(super) children: [Child; 3],
+    pub(super) pages: Pages,
+}
+
+/// Where the parts can be asked.
+#[derive(Clone, Debug)]
+pub(super) struct Pages {
+    rpc: SocketAddr,
+    drive: SocketAddr,
+    post: SocketAddr,
+}
+
+impl Optimism {
+    pub(super) async fn start(
+        executable: &Path,
+        folder: &Path,
+        l1: &L1,
+        funded: &Funded,
+        log_genesis: &Path,
+        nodes: &[String],
+    ) -> Result<Self> {
+        let folder = files::folder(folder)?;
+        let (rollup, _) = ROLLUPS[0];
+        let [rpc, engine, drive_status, post_status] =
+            <[SocketAddr; 4]>::try_from(ports::free(4)?).expect("as many ports as were asked for");
+
+        let genesis = lockstep_evm::op_genesis(rollup.0, funded.begin, &funded.wallets, pocket_money());
+        files::json(&folder.join("genesis.json"), &genesis)?;
+        let jwt = keccak256(format!("testnet jwt {engine}"));
+        files::secret(&folder.join("jwt.hex"), &hex::encode(jwt))?;
+        files::secret(&folder.join("batcher.key"), &hex::encode(batcher().secret()))?;
+        let chain = ChainSettings {
+            genesis: folder.join("genesis.json"),
+            data: folder.join("data"),
+            rpc,
+            role: ChainRole::Optimism { engine, jwt },
+        };
+        files::toml(&folder.join("chain.toml"), &chain)?;
+        let arguments = |words: &[&str], file: &str| {
+            let words = words.iter().copied().chain(["--config"]).map(Into::into);
+            words.chain([folder.join(file).into()]).collect()
+        };
+        let mut client =
+            Child::new("op-execution", executable, arguments(&["chain"], "chain.toml"), folder.join("chain.log"));
+        client.start()?;
+        let url = format!("http://{rpc}");
+        let genesis_hash = wait_for(&mut client, async || status::block_hash(&url, 0).await).await?;
+
+        let l1_genesis = status::block_hash(&l1.rpc_url(), 0).await.context("L1 does not answer")?;
+        files::json(&folder.join("rollup.json"), &rollup_json(rollup.0, funded.begin, l1_genesis, genesis_hash))?;
+        let l1_settings = L1Settings {
+            rpc: l1.rpc_url(),
+            beacon: None,
+            slots: Slots::default(),
+            timeout_ms: 5_000,
+            poll_ms: POLL_MS,
+        };
+        let drive = DriveSettings {
+            rollup: "rollup.json".into(),
+            genesis: std::fs::canonicalize(log_genesis).context("finding the log's genesis")?,
+            nodes: nodes.to_vec(),
+            data: Some("drive".into()),
+            execution: DrivenExecution {
+                rpc: url.clone(),
+                engine: format!("http://{engine}"),
+                jwt: "jwt.hex".into(),
+                timeout_ms: 5_000,
+            },
+            l1: l1_settings.clone(),
+            driver: DriverChoices::default(),
+            status: StatusSettings { listen: drive_status },
+            log: Log::default(),
+        };
+        files::folder(&folder.join("drive"))?;
+        files::toml(&folder.join("drive.toml"), &drive)?;
+        let post = PostSettings {
+            rollup: "rollup.json".into(),
+            execution: ReadExecution { rpc: url, timeout_ms: 5_000 },
+            l1: l1_settings,
+            signer: SignerConfig { key_file: Some("batcher.key".into()), ..SignerConfig::default() },
+            post: PostConfig {
+                enough_bytes: ENOUGH_BYTES,
+                max_delay_seconds: MAX_DELAY_SECONDS,
+                poll_ms: POLL_MS,
+                ..PostConfig::default()
+            },
+            sender: SenderConfig { poll_ms: POLL_MS, ..SenderConfig::default() },
+            brotli_quality: 9,
+            status: StatusSettings { listen: post_status },
+            log: Log::default(),
+        };
+        files::toml(&folder.join("post.toml"), &post)?;
+        let mut driver = Child::new(
+            "op-driver",
+            executable,
+            arguments(&["rollup", "drive", "optimism"], "drive.toml"),
+            folder.join("drive.log"),
+        );
+        driver.start()?;
+        let mut poster = Child::new(
+            "op-poster",
+            executable,
+            arguments(&["rollup", "post", "optimism"], "post.toml"),
+            folder.join("post.log"),
+        );
+        poster.start()?;
+        let pages = Pages { rpc, drive: drive_status, post: post_status };
+        Ok(Self { children: [client, driver, poster], pages })
+    }
+}
+
+impl Pages {
+    pub(super) fn rpc_url(&self) -> String {
+        format!("http://{}", self.rpc)
+    }
+
+    pub(super) async fn view(&self) -> RollupView {
+        let url = self.rpc_url();
+        let (drive, post, executed, state_root) = tokio::join!(
+            status::page(self.drive),
+            status::page(self.post),
+            status::height(&url),
+            status::state_root(&url)
+        );
+        let derived = |pointer| status::number(&post, pointer);
+        let per_transaction = match (derived("/derivation/bytes"), derived("/derivation/transactions")) {
+            (Some(bytes), Some(count)) if count > 0 => Some(bytes as f64 / count as f64),
+            _ => None,
+        };
+        let agreed = |page: &Option<serde_json::Value>| {
+            page.as_ref().and_then(|page| page.pointer("/derivation/agreed")).and_then(serde_json::Value::as_bool)
+        };
+        RollupView {
+            rollup: ROLLUPS[0].0.0,
+            stack: "OP Stack",
+            executed,
+            state_root,
+            batches: status::number(&post, "/batchesPosted"),
+            bytes_per_transaction: per_transaction,
+            derived: derived("/derivation/safe/number"),
+            agreed: agreed(&drive) != Some(false) && agreed(&post) != Some(false),
+            skipped: status::number(&drive, "/skipped").unwrap_or(0),
+            trouble: status::text(&drive, "/trouble").or_else(|| status::text(&post, "/trouble")),
+        }
+    }
+}
+
+/// What op-node would be started with.
+fn rollup_json(chain_id: u64, begin: u64, l1: B256, l2: B256) -> serde_json::Value {
+    let mut scalar = [0; 32];
+    // Version 1, and Ecotone's scalars of a cheap chain.
+    (scalar[0], scalar[27], scalar[31]) = (1, 7, 5);
+    json!({
+        "genesis": {
+            "l1": { "hash": l1, "number": 0 },
+            "l2": { "hash": l2, "number": 0 },
+            "l2_time": begin,
+            "system_config": {
+                "batcherAddr": batcher().address(), "overhead": B256::ZERO, "scalar": B256::from(scalar),
+                "gasLimit": 60_000_000,
+            },
+        },
+        "block_time": BLOCK_TIME, "max_sequencer_drift": 600, "seq_window_size": 3_600, "channel_timeout": 300,
+        "l1_chain_id": L1_CHAIN, "l2_chain_id": chain_id, "regolith_time": 0, "canyon_time": 0, "delta_time": 0,
+        "ecotone_time": 0, "fjord_time": 0, "granite_time": 0, "holocene_time": 0, "isthmus_time": 0,
+        "batch_inbox_address": BATCH_INBOX, "deposit_contract_address": PORTAL,
+        "l1_system_config_address": SYSTEM_CONFIG,
+    })
+}

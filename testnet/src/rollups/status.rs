@@ -1,0 +1,84 @@
+//! What does a rollup's own software say of it?
+//!
+//! Standard JSON-RPC of the chains, and the status pages of drivers and posters. Asks; judges nothing.
+
+use std::net::SocketAddr;
+
+use alloy_primitives::{Address, B256};
+use jsonrpsee_core::{client::ClientT, rpc_params};
+use jsonrpsee_http_client::{HttpClient, HttpClientBuilder};
+use serde_json::Value;
+
+use crate::probe;
+
+/// A rollup at a glance. `None` where its software does not answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RollupView {
+    /// The rollup's id.
+    pub rollup: u64,
+    /// Its stack.
+    pub stack: &'static str,
+    /// The newest executed block.
+    pub executed: Option<u64>,
+    /// Its state root.
+    pub state_root: Option<B256>,
+    /// Batches that this run's poster has posted.
+    pub batches: Option<u64>,
+    /// Bytes on L1 for each transaction in them.
+    pub bytes_per_transaction: Option<f64>,
+    /// The newest block that L1 leads to, by the adapter's own derivation.
+    pub derived: Option<u64>,
+    /// Whether everything derived from L1 is what was executed.
+    pub agreed: bool,
+    /// Lane transactions that the rollup could not execute.
+    pub skipped: u64,
+    /// What a driver or poster waits for.
+    pub trouble: Option<String>,
+}
+
+/// The status page of a driver or poster.
+pub(super) async fn page(address: SocketAddr) -> Option<Value> {
+    let answer = probe::get(address, "/status").await?;
+    serde_json::from_str(&answer.body).ok()
+}
+
+/// A number somewhere in a page.
+pub(super) fn number(page: &Option<Value>, pointer: &str) -> Option<u64> {
+    page.as_ref()?.pointer(pointer)?.as_u64()
+}
+
+/// A text somewhere in a page.
+pub(super) fn text(page: &Option<Value>, pointer: &str) -> Option<String> {
+    page.as_ref()?.pointer(pointer)?.as_str().map(str::to_owned)
+}
+
+/// The newest block's number.
+pub(super) async fn height(url: &str) -> Option<u64> {
+    let number: String = client(url)?.request("eth_blockNumber", rpc_params![]).await.ok()?;
+    u64::from_str_radix(number.strip_prefix("0x")?, 16).ok()
+}
+
+/// Transactions of an account that are executed.
+pub(super) async fn nonce(url: &str, account: Address) -> Option<u64> {
+    let number: String = client(url)?.request("eth_getTransactionCount", rpc_params![account, "latest"]).await.ok()?;
+    u64::from_str_radix(number.strip_prefix("0x")?, 16).ok()
+}
+
+/// The hash of a block.
+pub(super) async fn block_hash(url: &str, number: u64) -> Option<B256> {
+    field(url, &format!("{number:#x}"), "hash").await
+}
+
+/// The state root of the newest block.
+pub(super) async fn state_root(url: &str) -> Option<B256> {
+    field(url, "latest", "stateRoot").await
+}
+
+async fn field(url: &str, block: &str, name: &str) -> Option<B256> {
+    let block: Value = client(url)?.request("eth_getBlockByNumber", rpc_params![block, false]).await.ok()?;
+    block.get(name)?.as_str()?.parse().ok()
+}
+
+fn client(url: &str) -> Option<HttpClient> {
+    HttpClientBuilder::new().request_timeout(std::time::Duration::from_secs(2)).build(url).ok()
+}

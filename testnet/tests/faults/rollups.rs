@@ -1,0 +1,41 @@
+//! Do rollups execute, post and re-derive everything that was ordered, whichever of their parts is killed?
+
+use std::{path::Path, time::Duration};
+
+use lockstep_sequencer::config::L1Config;
+use lockstep_testnet::{city::City, rollups::Rollups};
+
+use super::{EXECUTABLE, assert_kept, plan, turn};
+
+/// A few blocks of the slower rollup, with batches of theirs.
+const A_WHILE: Duration = Duration::from_secs(6);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_part_of_the_rollups_may_be_killed_while_they_work() {
+    let _turn = turn().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let l1 = Rollups::start_l1(Path::new(EXECUTABLE), folder.path(), City::wallets()).await.expect("an L1");
+    let mut plan = plan(folder.path());
+    plan.l1 = Some(L1Config { confirmations: 1, poll_ms: 200, ..L1Config::new(l1.url()) });
+    let mut city = City::start(plan, &[0, 2], |_| {}).await.expect("a network");
+    city.join_rollups(l1).await.expect("rollups");
+    city.begin_traffic(20.0);
+    tokio::time::sleep(A_WHILE).await;
+    let parts = city.rollups().expect("joined").parts();
+    assert_eq!(parts.len(), 6, "an execution client, a driver and a poster each: {parts:?}");
+    for part in parts {
+        let rollups = city.rollups().expect("joined");
+        rollups.kill(&part).expect("killed");
+        // Long enough that the others notice.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        city.rollups().expect("joined").start(&part).expect("started again");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let ending = city.finish().await;
+    let failed = city.rollups().expect("joined").failed().expect("looked after");
+    assert_eq!(failed, None);
+    assert_kept(&ending, 100);
+    let view = city.rollups().expect("joined").view();
+    assert!(view.rollups.iter().all(|rollup| rollup.batches > Some(0)), "nothing was posted: {view:#?}");
+    city.stop_all().await.expect("everything stops when it is asked to");
+}
