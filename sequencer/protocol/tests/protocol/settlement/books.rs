@@ -430,7 +430,7 @@ fn a_genesis_that_cannot_settle_is_refused() {
     let reason = |change: &dyn Fn(&mut lockstep_protocol::genesis::Genesis)| {
         let mut genesis = good.clone();
         change(&mut genesis);
-        genesis.rules().err().expect("it is refused")
+        genesis.rules().expect_err("it is refused")
     };
     let section = |error| GenesisError::Settlement(error);
     assert_eq!(reason(&|g| g.settlement = None), section(ConfigError::NoSection { rollup: RollupId(10) }));

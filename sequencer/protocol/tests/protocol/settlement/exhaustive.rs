@@ -338,8 +338,7 @@ fn no_interleaving_of_three_settlements_and_a_reorganization_breaks_a_promise() 
             }
         }
     }
-    println!("{} states, {transitions} transitions", known.len());
-    assert_eq!(known.len(), STATES);
+    assert_eq!(known.len(), STATES, "after {transitions} transitions");
 }
 
 /// The liar's part: whatever it signs alone, or in other names, is no head. So the exploration needs no step for it.
