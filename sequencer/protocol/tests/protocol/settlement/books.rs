@@ -297,6 +297,32 @@ fn deposits_are_credited_once_and_open_accounts() {
 }
 
 #[test]
+fn what_is_applied_or_paid_counts_only_at_the_rollups_settled_level() {
+    let mut genesis = settlement_genesis(&[10, 901]);
+    genesis.rollups[0].settlement.as_mut().unwrap().settled_level = Level::Safe;
+    let mut world = World::from_genesis(genesis);
+    let settlement = committed(&mut world, 0, 10, 901, 50);
+    let account = key(0).account();
+    world.chains.get_mut(&10).unwrap().mine(|state| _ = state.deposits.insert(account, 30));
+    let balance = world.network.account(account).unwrap().balance;
+    for rollup in [10, 901] {
+        world.relay(rollup, 9);
+        world.show(rollup);
+    }
+    let deposit = |world: &mut World, level| {
+        let number = world.rollup(10).latest[level as usize].unwrap();
+        let observation = world.chains[&10].observe(level, number, hub_of(10), [Subject::Deposit { account }]);
+        world.advance(Facts { observations: vec![observation], ..Facts::default() }, vec![]).body.observations.len()
+    };
+    assert!(!world.settlement(&settlement).unwrap().settled, "executed is too little");
+    assert_eq!((world.under_way(0), deposit(&mut world, Level::Executed)), (50, 0));
+    world.show_at(10, Level::Safe);
+    assert!(world.settlement(&settlement).unwrap().settled);
+    assert_eq!((world.under_way(0), deposit(&mut world, Level::Safe)), (0, 1));
+    assert_eq!(world.network.account(account).unwrap().balance, balance + 30);
+}
+
+#[test]
 fn a_lease_is_taken_renewed_and_taken_over_only_after_its_end() {
     let mut genesis = settlement_genesis(&[10, 901]);
     let mut posters = vec![key(0).account(), key(1).account()];

@@ -7,7 +7,7 @@ use lockstep_protocol::{
     body::{Body, Facts, Invalid},
     ids::{Height, SettlementId},
     report::Event,
-    settlement::{Abort, Decision, LegStatus, Level, Subject},
+    settlement::{Abort, Decision, LegStatus, Level, Subject, records::Seen},
     state::Key,
 };
 
@@ -309,6 +309,14 @@ impl Walk {
             let legs = &self.world.intents[&settlement].transfer.legs;
             let touched: BTreeSet<u64> = legs.iter().map(|leg| leg.rollup.0).collect();
             assert_eq!(lanes, touched, "a decision is in every lane that it touches");
+        }
+        for decided in block.outcome.decisions.values().flatten().filter(|decided| decided.outcome == 1) {
+            let record = self.world.settlement(&decided.settlement).expect("what was decided has a record");
+            let legs = &self.world.intents[&decided.settlement].transfer.legs;
+            for (leg, place) in record.legs.iter().zip(legs) {
+                let now = self.world.incarnation(place.rollup.0);
+                assert_eq!((leg.seen, leg.incarnation), (Seen::Prepared, now), "S2: in the history of the moment");
+            }
         }
         for (_, report) in &block.outcome.reports {
             if let Event::Decided { settlement, decision, .. } = report.event {
