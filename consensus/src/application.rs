@@ -97,7 +97,7 @@ impl Execution {
             timestamp_ms: draft.now_ms.max(parent_header.timestamp_ms.saturating_add(1)),
             l1: later(&parent_header.l1, draft.candidate.l1),
         };
-        let keys = self.named_keys(&position, &draft.candidate.body)?;
+        let keys = self.named_keys::<E>(&position, &draft.candidate.body, &batch).await?;
         let run = |records: &Records| Ok(self.machine.build(&position, draft.candidate.body, records));
         let (body, lanes, sealed) = transition::<E, _>(batch, keys, run).await?;
         assert!(body.len() <= self.body_bytes_max, "the machine built a body above the limit it was given");
@@ -152,7 +152,7 @@ impl Execution {
             timestamp_ms: header.timestamp_ms,
             l1: header.l1,
         };
-        let keys = self.named_keys(&position, block.body())?;
+        let keys = self.named_keys::<E>(&position, block.body(), &batch).await?;
         let run = |records: &Records| {
             let outcome = self.machine.apply(&position, block.body(), records, standing);
             outcome.map(|outcome| ((), outcome)).map_err(Refusal::Machine)
@@ -165,8 +165,21 @@ impl Execution {
         Ok(sealed)
     }
 
-    fn named_keys(&self, position: &Position, body: &Bytes) -> Result<Vec<FixedBytes<32>>, Refusal> {
+    async fn named_keys<E: StorageContext + Spawner>(
+        &self,
+        position: &Position,
+        body: &Bytes,
+        batch: &Batch<E>,
+    ) -> Result<Vec<FixedBytes<32>>, Refusal> {
         let mut keys = self.machine.keys(position, body).map_err(Refusal::Machine)?;
+        let leads: Vec<_> = self.machine.leads(position, body).into_iter().map(FixedBytes::new).collect();
+        if !leads.is_empty() {
+            let references: Vec<_> = leads.iter().collect();
+            let values = batch.get_many(&references).await.expect("the state can be read: a disk fault ends the node");
+            let values = values.into_iter().map(|value| value.map(|value| value.into()));
+            let records: Records = leads.iter().map(key_of).zip(values).collect();
+            keys.extend(self.machine.more_keys(position, body, &records));
+        }
         // Proposer and verifiers must write in the same order to reach the same operations root.
         keys.sort_unstable();
         keys.dedup();

@@ -49,8 +49,19 @@ pub trait Machine: Send + Sync + 'static {
     /// Every key that executing `body` at `position` may read or write.
     fn keys(&self, position: &Position, body: &Bytes) -> Result<Vec<Key>, Invalid>;
 
+    /// Those of [`keys`](Self::keys) whose records name further keys. Mostly none: they are read in a pass of their own.
+    fn leads(&self, _: &Position, _: &Bytes) -> Vec<Key> {
+        Vec::new()
+    }
+
+    /// The further keys that the records of the [`leads`](Self::leads) name. Theirs must name no others.
+    fn more_keys(&self, _: &Position, _: &Bytes, _: &Records) -> Vec<Key> {
+        Vec::new()
+    }
+
     /// Proposer: executes a candidate, dropping what does not fit. Returns the final body, whose keys must be among
-    /// those of the candidate, and its outcome. `records` holds every key that [`keys`](Self::keys) named.
+    /// those of the candidate, and its outcome. `records` holds every key that [`keys`](Self::keys)
+    /// and [`more_keys`](Self::more_keys) named.
     fn build(&self, position: &Position, candidate: Bytes, records: &Records) -> (Bytes, Outcome);
 
     /// Verifier: executes a body exactly as it stands. An error says that the block can never be valid here; a rule that
@@ -122,7 +133,8 @@ pub struct Position {
 /// What executing a body did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Records that change, `None` to delete. Only keys that [`Machine::keys`] named.
+    /// Records that change, `None` to delete. Only keys that [`Machine::keys`] or
+    /// [`Machine::more_keys`] named.
     pub writes: Records,
     /// Root of the lane tree after the block.
     pub lanes: Hash32,

@@ -11,7 +11,7 @@ use lockstep_protocol::{
     header::Header,
     ids::{Account, Hash32, Height, NetworkId, RollupId},
     rpc::{FinalHeader, StateProof, StateQuery},
-    state::{Key, LaneRecord, Record, Stored, account_key, lane_key, treasury_key},
+    state::{LaneRecord, Record, Stored},
 };
 use serde::{Deserialize, Serialize};
 
@@ -89,7 +89,7 @@ impl Trust {
 
     /// Checks the answer to a question for a record, and gives the record.
     pub fn check_state(&self, query: StateQuery, answer: &StateProof) -> Result<Option<Record>, CheckError> {
-        let key = key_of(query);
+        let key = query.key();
         if answer.key.0 != key {
             return Err(CheckError::Key { asked: Hash32(key), found: answer.key });
         }
@@ -131,13 +131,5 @@ impl Evidence {
         let record = trust.check_account(bundle.account, &self.account)?;
         let height = self.account.header.height;
         Ok(evidence::conclude(trust.network(), bundle, height, record.as_ref(), &self.reports)?)
-    }
-}
-
-fn key_of(query: StateQuery) -> Key {
-    match query {
-        StateQuery::Account(account) => account_key(&account),
-        StateQuery::Lane(rollup) => lane_key(rollup),
-        StateQuery::Treasury => treasury_key(),
     }
 }

@@ -102,7 +102,7 @@ impl Application {
     ) -> Result<Outcome, body::Invalid> {
         let (hash, known) = self.read(&position.parent, bytes)?;
         if standing == Standing::Candidate && !known.verified {
-            self.pool.verify(&known.body).map_err(|_| body::Invalid::Signature)?;
+            self.pool.verify(&known.body, &self.rules).map_err(|_| body::Invalid::Signature)?;
             self.remember(&position.parent, hash, Known { verified: true, ..known.clone() });
         }
         transition::apply(&self.rules, &place(position), &known.body, records).map(outcome)
@@ -148,6 +148,16 @@ impl Machine for Application {
         Ok(known.body.keys(&self.rules, position.height).into_iter().collect())
     }
 
+    fn leads(&self, position: &LogPosition, body: &Bytes) -> Vec<Key> {
+        let Ok((_, known)) = self.read(&position.parent, body) else { return Vec::new() };
+        known.body.leads(&self.rules, position.height).into_iter().collect()
+    }
+
+    fn more_keys(&self, position: &LogPosition, body: &Bytes, records: &Records) -> Vec<Key> {
+        let Ok((_, known)) = self.read(&position.parent, body) else { return Vec::new() };
+        known.body.more_keys(&self.rules, position.height, records).into_iter().collect()
+    }
+
     fn build(&self, position: &LogPosition, candidate: Bytes, records: &Records) -> (Bytes, Outcome) {
         let (_, known) = self.read(&position.parent, &candidate).expect("a candidate is a body that this node encoded");
         let chosen = CheckedBody::clone(&known.body);
@@ -156,7 +166,9 @@ impl Machine for Application {
         if let Some((id, refusal)) = built.left_out.first() {
             debug!(left_out, %id, %refusal, "left bundles out of a body");
         }
-        let whole = left_out == 0 && built.body.cancels().len() == known.body.cancels().len();
+        let whole = left_out == 0
+            && built.body.cancels().len() == known.body.cancels().len()
+            && built.body.facts() == known.body.facts();
         let bytes = if whole { candidate } else { Bytes::from(built.body.to_body().to_wire()) };
         self.metrics.built.inc();
         self.metrics.built_bundles.inc_by(built.body.bundles().len() as u64);

@@ -44,7 +44,7 @@ pub(crate) fn genesis() -> Genesis {
     let mut balances: Vec<_> =
         (0..ACCOUNTS).map(|number| Balance { account: account(number), credits: CREDITS }).collect();
     balances.sort_by_key(|balance| balance.account);
-    let rollup = |id: RollupId| Rollup { id, name: id.to_string(), format: Format::Eip2718, min_base_fee: 1 };
+    let rollup = |id: RollupId| Rollup::new(id, id.to_string(), Format::Eip2718, 1);
     Genesis {
         network: "test".into(),
         timestamp_ms: 1_000,
@@ -53,6 +53,7 @@ pub(crate) fn genesis() -> Genesis {
         validators: vec![Hash32([1; 32])],
         rollups: vec![rollup(ROLLUP_A), rollup(ROLLUP_B)],
         balances,
+        settlement: None,
     }
 }
 

@@ -291,6 +291,7 @@ pub fn deal(options: DealOptions) -> Result<Dealt, KeysError> {
         validators: group.validators().collect(),
         rollups,
         balances,
+        settlement: None,
     };
     genesis.rules()?;
     let genesis_file = out.join("genesis.json");

@@ -236,19 +236,11 @@ impl Pool {
     }
 
     /// Checks the signatures of a body, but for those that were found valid before.
-    pub(crate) fn verify(&self, body: &CheckedBody) -> Result<(), BadSignature> {
-        let mut unknown: Vec<(Account, Hash32, _)> = Vec::new();
-        {
+    pub(crate) fn verify(&self, body: &CheckedBody, rules: &Rules) -> Result<(), BadSignature> {
+        let unknown: Vec<_> = {
             let verified = self.lock_verified();
-            let cancels = body.cancels().iter();
-            let cancels = cancels.map(|signed| (signed.cancel.account, signed.cancel.digest(), signed.signature));
-            let bundles = body.bundles().iter().map(|bundle| {
-                let signed = bundle.signed();
-                (signed.bundle.account, Hash32(bundle.id().0), signed.signature)
-            });
-            unknown
-                .extend(cancels.chain(bundles).filter(|(_, digest, signature)| !verified.contains(digest, signature)));
-        }
+            body.signatures(rules).filter(|(_, digest, signature)| !verified.contains(digest, signature)).collect()
+        };
         if unknown.is_empty() {
             return Ok(());
         }
@@ -474,6 +466,12 @@ fn is_never_honest(refusal: &Refusal) -> bool {
             | Refusal::OversizedBundle { .. }
             | Refusal::UnknownRollup { .. }
             | Refusal::BadNonceRange { .. }
+            | Refusal::SettlementLegCount { .. }
+            | Refusal::ZeroAmount { .. }
+            | Refusal::UnbalancedAsset { .. }
+            | Refusal::UnmatchedLeg { .. }
+            | Refusal::NoSettlements { .. }
+            | Refusal::UnknownEscrow { .. }
     )
 }
 

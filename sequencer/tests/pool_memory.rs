@@ -71,7 +71,7 @@ fn resident() -> usize {
 #[test]
 fn what_waits_takes_no_more_memory_than_it_counts_for() {
     let network = NetworkId::from_name("memory");
-    let rollup = |id: RollupId| Rollup { id, name: id.to_string(), format: Format::Eip2718, min_base_fee: 1 };
+    let rollup = |id: RollupId| Rollup::new(id, id.to_string(), Format::Eip2718, 1);
     let mut balances: Vec<_> =
         (0..ACCOUNTS).map(|number| Balance { account: key(number).account(), credits: CREDITS }).collect();
     balances.sort_by_key(|balance| balance.account);
@@ -83,6 +83,7 @@ fn what_waits_takes_no_more_memory_than_it_counts_for() {
         validators: vec![Hash32([1; 32])],
         rollups: ROLLUPS.map(rollup).to_vec(),
         balances,
+        settlement: None,
     };
     let rules = Arc::new(genesis.rules().expect("the genesis is good"));
     let record = |number| {

@@ -58,7 +58,7 @@ impl Network {
         let addresses = ports::free(2 * validators)?;
         let places = addresses.chunks_exact(2).map(|pair| Place { p2p: pair[0], rpc: pair[1] }).collect();
         let rollups =
-            ROLLUPS.map(|(id, name)| Rollup { id, name: name.to_owned(), format: Format::Eip2718, min_base_fee: 1 });
+            ROLLUPS.map(|(id, name)| Rollup::new(id, name.to_owned(), Format::Eip2718, 1));
         let dealt = deal(DealOptions {
             network: "lockstep-testnet-1".to_owned(),
             rollups: rollups.to_vec(),

@@ -85,7 +85,7 @@ pub(crate) fn group(seed: u8) -> SecretKey {
 }
 
 pub(crate) fn genesis(network: &str, group: &SecretKey) -> Genesis {
-    let rollup = |id: RollupId| Rollup { id, name: format!("rollup-{id}"), format: Format::Eip2718, min_base_fee: 1 };
+    let rollup = |id: RollupId| Rollup::new(id, format!("rollup-{id}"), Format::Eip2718, 1);
     let mut balances = [alice(), bob()].map(|key| Balance { account: key.account(), credits: 1_000_000 }).to_vec();
     balances.sort_by_key(|balance| balance.account);
     Genesis {
@@ -96,6 +96,7 @@ pub(crate) fn genesis(network: &str, group: &SecretKey) -> Genesis {
         validators: vec![Hash32([9; 32])],
         rollups: ROLLUPS.map(rollup).to_vec(),
         balances,
+        settlement: None,
     }
 }
 

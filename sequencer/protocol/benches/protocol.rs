@@ -8,11 +8,12 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use std::hint::black_box;
 
 use lockstep_protocol::{
-    body::{Body, CheckedBody, CheckedBundle},
+    body::{Body, CheckedBody, CheckedBundle, Facts},
     bundle::{Bundle, SignedBundle},
     ids::RollupId,
     lane::{LaneFollower, LaneItem},
     limits::MAX_ROLLUPS,
+    settlement::Level,
     signature::{Batch, verify},
     transition::{apply, build},
     wire::Wire,
@@ -21,7 +22,16 @@ use lockstep_protocol::{
 #[path = "../tests/protocol/fixture.rs"]
 mod fixture;
 
+#[path = "../tests/protocol/settlement"]
+#[allow(dead_code, reason = "the tests use all of it")]
+mod settlement {
+    pub(crate) mod escrow_model;
+    pub(crate) mod trie;
+    pub(crate) mod world;
+}
+
 use fixture::{Network, key, leg};
+use settlement::world::World;
 
 /// Bundles of a block in these benches: a block interval's worth at several thousand bundles a second.
 const BUNDLES: u64 = 1_000;
@@ -86,6 +96,43 @@ fn transition(c: &mut Criterion) {
     group.finish();
 }
 
+/// Settlements of the coordinator's benches: of three accounts, each below its own bound.
+const SETTLEMENTS: u64 = 60;
+
+/// What the log does to settle: open them, and commit them on the proof of their last legs.
+fn coordinator(c: &mut Criterion) {
+    let mut world = World::new(&[10, 901]);
+    let bundles: Vec<_> = (0..SETTLEMENTS)
+        .map(|number| world.transfer(u8::try_from(number % 3).expect("three accounts"), 10, 901, 1, 200 + number))
+        .collect();
+    let mut group = c.benchmark_group("coordinator, 60 two-leg settlements in a block");
+    group.throughput(Throughput::Elements(SETTLEMENTS));
+    let checked = CheckedBundle::new_batch(bundles.clone(), world.rules());
+    let body = CheckedBody::arrange(vec![], checked.into_iter().map(|bundle| bundle.expect("it is good")).collect());
+    let (records, position) = (world.network.stage_for(&body), world.network.position());
+    group.bench_function("open", |b| {
+        b.iter(|| apply(world.rules(), &position, black_box(&body), &records).expect("the body is valid"));
+    });
+    assert!(world.advance(Facts::default(), bundles).left_out.is_empty());
+    for settlement in world.intents.keys().copied().collect::<Vec<_>>() {
+        world.prepare(&settlement, 10);
+        world.prepare(&settlement, 901);
+    }
+    world.show(10);
+    let head = world.certify(901, Level::Executed);
+    let observation = world.observe_all(901, Level::Executed, head.head.number).expect("there are legs");
+    let facts = Facts { heads: vec![head], observations: vec![observation], ..Facts::default() };
+    let body = CheckedBody::default().with_facts(facts, world.rules());
+    println!("60 prepared legs at one head: {} bytes of body", body.to_body().to_wire().len());
+    let (records, position) = (world.network.stage_for(&body), world.network.position());
+    let outcome = apply(world.rules(), &position, &body, &records).expect("the body is valid");
+    assert_eq!(outcome.decisions[&RollupId(10)].len() as u64, SETTLEMENTS, "all commit");
+    group.bench_function("prove the last leg and commit", |b| {
+        b.iter(|| apply(world.rules(), &position, black_box(&body), &records).expect("the body is valid"));
+    });
+    group.finish();
+}
+
 fn codec(c: &mut Criterion) {
     let network = network();
     let bundles = bundles(&network, BUNDLES, 2);
@@ -98,7 +145,7 @@ fn codec(c: &mut Criterion) {
     group.bench_function("encode", |b| b.iter(|| black_box(signed).to_wire()));
     group.bench_function("decode", |b| b.iter(|| SignedBundle::from_wire(black_box(&bytes)).expect("a bundle")));
     group.finish();
-    let bytes = Body { cancels: vec![], bundles }.to_wire();
+    let bytes = Body { bundles, ..Body::default() }.to_wire();
     let mut group = c.benchmark_group("a body of 1,000 two-leg bundles");
     group.throughput(Throughput::Elements(BUNDLES));
     group.bench_function("decode", |b| b.iter(|| Body::from_wire(black_box(&bytes)).expect("a body")));
@@ -177,5 +224,5 @@ fn lanes(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, transition, codec, signatures, lanes);
+criterion_group!(benches, transition, coordinator, codec, signatures, lanes);
 criterion_main!(benches);

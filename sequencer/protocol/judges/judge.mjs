@@ -9,13 +9,13 @@ import { blake3 } from "@noble/hashes/blake3.js";
 import { keccak_256 } from "@noble/hashes/sha3.js";
 import { bytesToHex, concatBytes, hexToBytes, utf8ToBytes } from "@noble/hashes/utils.js";
 import { SimpleMerkleTree, StandardMerkleTree } from "@openzeppelin/merkle-tree";
-import { Wallet, computeAddress, getBytes, verifyMessage } from "ethers";
+import { AbiCoder, Wallet, computeAddress, getBytes, id, keccak256, solidityPackedKeccak256, verifyMessage } from "ethers";
 
 const load = (name) => JSON.parse(readFileSync(new URL(`../vectors/${name}.json`, import.meta.url)));
 const bytes = (hex) => hexToBytes(hex.slice(2));
 const hex = (value) => `0x${bytesToHex(value)}`;
 const vectors = Object.fromEntries(
-  ["header", "bundle", "cancel", "body", "lane", "tree", "state", "reports", "certificate"].map((n) => [n, load(n)]),
+  ["header", "bundle", "cancel", "body", "lane", "tree", "state", "reports", "certificate", "settlement"].map((n) => [n, load(n)]),
 );
 
 function judge(name, check) {
@@ -99,3 +99,45 @@ for (const item of [vectors.bundle[1], vectors.cancel[1]]) {
   signatures += 3;
 }
 judge("ethers", () => signatures);
+
+// What contracts recompute of a settlement: its id, the slots of its legs, accounts as words, the chain of decisions.
+judge("ethers abi", () => {
+  const coder = AbiCoder.defaultAbiCoder();
+  const encoded = (types, values) => keccak256(coder.encode(types, values));
+  const leg = "tuple(uint64,address,address,bytes32,uint8,uint128,uint8)";
+  const word = (account) =>
+    account.ed25519
+      ? solidityPackedKeccak256(["uint8", "bytes32"], [0, account.ed25519])
+      : solidityPackedKeccak256(["uint8", "address"], [1, account.secp256k1]);
+  const { intents, deposits, decisions } = vectors.settlement;
+  const side = { debit: 0, credit: 1 };
+  const level = { executed: 0, safe: 1, final: 2 };
+  let checks = 0;
+  for (const { network, account, json, sid, slots } of intents) {
+    assert.equal(word(json.account), account);
+    const legs = json.transfer.legs.map((l) => [
+      l.rollup, l.escrow, l.account, l.asset, side[l.side], BigInt(l.amount), level[l.level],
+    ]);
+    const types = ["bytes32", "bytes32", "bytes32", "uint64", "uint64", `${leg}[]`];
+    const values = [id("lockstep settlement v1"), network, account, json.nonce, json.transfer.deadline, legs];
+    assert.equal(encoded(types, values), sid);
+    slots.forEach((slot, index) => {
+      const key = encoded(["bytes32", "uint8"], [sid, index]);
+      assert.equal(encoded(["bytes32", "uint256"], [key, 0]), slot);
+    });
+    for (const l of json.transfer.legs) assert.equal(id("USDC"), l.asset);
+    checks += 2 + slots.length;
+  }
+  for (const { account, word: expected, slot } of deposits) {
+    assert.equal(word(account), expected);
+    assert.equal(encoded(["bytes32", "uint256"], [expected, 0]), slot);
+    checks += 2;
+  }
+  let chain = `0x${"00".repeat(32)}`;
+  decisions.settlements.forEach((sid, index) => {
+    chain = solidityPackedKeccak256(["bytes32", "bytes32", "uint8"], [chain, sid, decisions.outcomes[index]]);
+    assert.equal(chain, decisions.chain[index]);
+    checks += 1;
+  });
+  return checks;
+});

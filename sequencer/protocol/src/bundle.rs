@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digest::digest,
     hex,
-    ids::{Account, BundleId, Hash32, Height, NetworkId, RollupId},
+    ids::{Account, BundleId, Hash32, Height, NetworkId, RollupId, SettlementId},
     limits::{
         MAX_BUNDLE_BYTES, MAX_LEG_BYTES, MAX_LEGS, MAX_TRANSACTION_BYTES, MAX_TRANSACTIONS_PER_LEG, NONCE_WINDOW,
     },
     refusal::Refusal,
+    settlement::{MarginTransfer, transfer},
     signature::{AccountKey, Signature, verify},
     wire::{self, Wire},
 };
@@ -61,13 +62,15 @@ pub struct Transaction(
 );
 
 /// What the legs of a bundle promise each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum Kind {
     /// Ordered together; each executes by its own rollup's rules.
     #[default]
     Plain,
+    /// Ordered together, and then all take effect or all are released.
+    Settlement(MarginTransfer),
 }
 
 /// A submitter's label for a bundle.
@@ -144,6 +147,19 @@ impl Bundle {
         self.legs.iter().map(Leg::bytes).sum()
     }
 
+    /// What it settles, if it does.
+    pub fn transfer(&self) -> Option<&MarginTransfer> {
+        match &self.kind {
+            Kind::Plain => None,
+            Kind::Settlement(transfer) => Some(transfer),
+        }
+    }
+
+    /// The id of its settlement, if it is one.
+    pub fn settlement(&self) -> Option<SettlementId> {
+        self.transfer().map(|transfer| transfer::sid(self.network, &self.account, self.nonce, transfer))
+    }
+
     /// Signs it. The key must be the account's, or nobody will accept the result.
     pub fn sign(self, key: &AccountKey) -> SignedBundle {
         let signature = key.sign(&self.id().0);
@@ -197,7 +213,18 @@ impl Bundle {
         if bytes > MAX_BUNDLE_BYTES {
             return Err(Refusal::OversizedBundle { max: MAX_BUNDLE_BYTES, found: bytes });
         }
-        Ok(())
+        self.transfer().map_or(Ok(()), |transfer| self.check_transfer(transfer))
+    }
+
+    /// Whoever settles on a rollup prepares there in the same block, and nothing else rides along.
+    fn check_transfer(&self, transfer: &MarginTransfer) -> Result<(), Refusal> {
+        transfer.check_shape()?;
+        let settles = |rollup| transfer.legs.iter().any(|leg| leg.rollup == rollup);
+        let prepares = |rollup| self.legs.iter().any(|leg| leg.rollup == rollup);
+        let unmatched = self.legs.iter().map(|leg| leg.rollup).find(|rollup| !settles(*rollup));
+        let unmatched =
+            unmatched.or_else(|| transfer.legs.iter().map(|leg| leg.rollup).find(|rollup| !prepares(*rollup)));
+        unmatched.map_or(Ok(()), |rollup| Err(Refusal::UnmatchedLeg { rollup }))
     }
 }
 

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     account::AccountRecord,
     bundle::Bundle,
-    ids::{Account, BundleId, Hash32, Height, NetworkId},
+    ids::{Account, BundleId, Hash32, Height, NetworkId, SettlementId},
     report::{self, Event, Report},
+    settlement::Decision,
 };
 
 /// Where a bundle stands. All but `Pending` are final.
@@ -142,4 +143,17 @@ pub fn conclude(
     Err(EvidenceError::NotCovered {
         first: reports.reports.first().map_or(record.report_sequence.saturating_add(1), |report| report.sequence),
     })
+}
+
+/// What the log decided of a settlement, where the account's latest reports say so. `None`: not by any of these reports.
+pub fn decision(
+    settlement: &SettlementId,
+    record: &AccountRecord,
+    reports: &Reports,
+) -> Result<Option<Decision>, EvidenceError> {
+    reports.verify(record)?;
+    Ok(reports.reports.iter().find_map(|report| match &report.event {
+        Event::Decided { settlement: decided, decision, .. } if decided == settlement => Some(*decision),
+        _ => None,
+    }))
 }

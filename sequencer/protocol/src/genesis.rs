@@ -8,7 +8,14 @@ use crate::{
     digest::digest,
     hex,
     ids::{Account, Hash32, NetworkId, RollupId},
-    limits::{MAX_GENESIS_ACCOUNTS, MAX_NAME_BYTES, MAX_ROLLUPS, MAX_SHARING_BYTES, MAX_VALIDATORS},
+    limits::{
+        MAX_GENESIS_ACCOUNTS, MAX_LANE_BYTES, MAX_LIQUIDATORS, MAX_NAME_BYTES, MAX_POSTERS, MAX_ROLLUPS,
+        MAX_SHARING_BYTES, MAX_VALIDATORS,
+    },
+    settlement::{
+        FactError,
+        config::{ConfigError, Participant, SettlementConfig},
+    },
 };
 
 /// A network's genesis, as `genesis.json` holds it.
@@ -30,6 +37,9 @@ pub struct Genesis {
     pub rollups: Vec<Rollup>,
     /// First balances, sorted by account; block 1 writes them.
     pub balances: Vec<Balance>,
+    /// What may move between rollups; none without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settlement: Option<SettlementConfig>,
 }
 
 /// 96 bytes of a compressed point in G2.
@@ -48,6 +58,18 @@ pub struct Rollup {
     pub format: Format,
     /// The base fee never falls below this. Credits per byte.
     pub min_base_fee: u64,
+    /// Who may post its batches, sorted. They take turns by leases.
+    #[serde(default)]
+    pub posters: Vec<Account>,
+    /// Accounts whose bundles go before all others, sorted.
+    #[serde(default)]
+    pub liquidators: Vec<Account>,
+    /// Bytes of a block of its lane that those may use.
+    #[serde(default)]
+    pub liquidation_bytes: u64,
+    /// Its part in settlements; none without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settlement: Option<Participant>,
 }
 
 /// How a rollup's transactions are encoded.
@@ -97,6 +119,12 @@ pub enum GenesisError {
     Balances(Account),
     #[error("all balances together must stay below 2^64 - 1, the fee that nobody can pay")]
     Supply,
+    #[error("rollup {0}: at most {MAX_POSTERS} posters and {MAX_LIQUIDATORS} liquidators, sorted and distinct")]
+    Roles(RollupId),
+    #[error("rollup {0}: liquidators may use at most {MAX_LANE_BYTES} bytes of a block")]
+    LiquidationBytes(RollupId),
+    #[error(transparent)]
+    Settlement(#[from] ConfigError),
 }
 
 /// The part of a checked genesis that the transition needs.
@@ -108,8 +136,12 @@ pub struct Rules {
     pub rollups: BTreeMap<RollupId, Rollup>,
     /// First balances.
     pub balances: Vec<Balance>,
-    /// Sum of all balances, for good.
+    /// Sum of all first balances.
     pub supply: u64,
+    /// The validators' ed25519 keys, in the order of the genesis: head signatures name them by their place.
+    pub validators: Vec<Hash32>,
+    /// What may move between rollups.
+    pub settlement: SettlementConfig,
 }
 
 impl Genesis {
@@ -153,6 +185,19 @@ impl Genesis {
         if let Some(rollup) = self.rollups.iter().find(|rollup| rollup.min_base_fee == 0) {
             return Err(GenesisError::MinBaseFee(rollup.id));
         }
+        for rollup in &self.rollups {
+            rollup.check_roles()?;
+            if let Some(participant) = &rollup.settlement {
+                participant.check(rollup.id)?;
+                if self.settlement.is_none() {
+                    return Err(ConfigError::NoSection { rollup: rollup.id }.into());
+                }
+            }
+        }
+        if let Some(settlement) = &self.settlement {
+            let takes_part = |id| self.rollups.iter().any(|rollup| rollup.id == id && rollup.settlement.is_some());
+            settlement.check(takes_part)?;
+        }
         if self.balances.len() > MAX_GENESIS_ACCOUNTS {
             return Err(GenesisError::AccountCount(self.balances.len()));
         }
@@ -167,11 +212,68 @@ impl Genesis {
             rollups: self.rollups.iter().map(|rollup| (rollup.id, rollup.clone())).collect(),
             balances: self.balances.clone(),
             supply: supply.ok_or(GenesisError::Supply)?,
+            validators: self.validators.clone(),
+            settlement: self.settlement.clone().unwrap_or_default(),
         })
     }
 }
 
+impl Rollup {
+    /// A rollup without posters, liquidators or settlements.
+    pub fn new(id: RollupId, name: impl Into<String>, format: Format, min_base_fee: u64) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            format,
+            min_base_fee,
+            posters: Vec::new(),
+            liquidators: Vec::new(),
+            liquidation_bytes: 0,
+            settlement: None,
+        }
+    }
+
+    fn check_roles(&self) -> Result<(), GenesisError> {
+        let (posters, liquidators) = (&self.posters, &self.liquidators);
+        let counted = posters.len() <= MAX_POSTERS && liquidators.len() <= MAX_LIQUIDATORS;
+        if !counted || unsorted(posters, |account| *account).or(unsorted(liquidators, |account| *account)).is_some() {
+            return Err(GenesisError::Roles(self.id));
+        }
+        if self.liquidation_bytes > MAX_LANE_BYTES {
+            return Err(GenesisError::LiquidationBytes(self.id));
+        }
+        Ok(())
+    }
+}
+
 impl Rules {
+    /// Validators that must agree: `2f + 1` of `n = 3f + 1`, or `n - f` where `n` is not of that form.
+    pub fn quorum(&self) -> usize {
+        let n = self.validators.len();
+        n - n.saturating_sub(1) / 3
+    }
+
+    /// A rollup's part in settlements.
+    pub fn participant(&self, rollup: RollupId) -> Result<&Participant, FactError> {
+        let participant = self.rollups.get(&rollup).and_then(|rollup| rollup.settlement.as_ref());
+        participant.ok_or(FactError::NoParticipant { rollup })
+    }
+
+    /// A rollup's place among the network's.
+    pub fn place_of(&self, rollup: RollupId) -> Option<u8> {
+        self.rollups.keys().position(|id| *id == rollup).and_then(|place| u8::try_from(place).ok())
+    }
+
+    /// The rollup at a place.
+    pub fn at_place(&self, place: u8) -> Option<&Rollup> {
+        self.rollups.values().nth(usize::from(place))
+    }
+
+    /// The rollups that take part in settlements.
+    pub fn participants(&self) -> impl Iterator<Item = RollupId> + '_ {
+        self.rollups.values().filter(|rollup| rollup.settlement.is_some()).map(|rollup| rollup.id)
+    }
+
     /// The rollups' ids, ascending.
     pub fn rollup_ids(&self) -> BTreeSet<RollupId> {
         self.rollups.keys().copied().collect()

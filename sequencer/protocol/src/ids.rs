@@ -28,6 +28,21 @@ impl NetworkId {
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
 pub struct BundleId(pub [u8; 32]);
 
+/// A settlement: see `settlement::transfer`, which says how contracts compute it.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
+pub struct SettlementId(pub [u8; 32]);
+
+/// An asset, the same on every rollup: `keccak256` of its symbol. Each escrow maps it to a token.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
+pub struct AssetId(pub [u8; 32]);
+
+impl AssetId {
+    /// The asset called `symbol`, for example `USDC`.
+    pub fn from_symbol(symbol: &str) -> Self {
+        Self(keccak256(symbol.as_bytes()).0)
+    }
+}
+
 /// A rollup; equal to its EIP-155 chain id where it has one.
 #[derive(
     Clone,
@@ -85,6 +100,16 @@ pub enum Account {
     Secp256k1(Address20),
 }
 
+impl Account {
+    /// The account as contracts name it: `keccak256` of its borsh form, a variant byte and the key or address.
+    pub fn word(&self) -> Hash32 {
+        Hash32(match self {
+            Self::Ed25519(key) => keccak256([&[0], key.0.as_slice()].concat()).0,
+            Self::Secp256k1(address) => keccak256([&[1], address.0.as_slice()].concat()).0,
+        })
+    }
+}
+
 /// The 20 bytes of an Ethereum address.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
 pub struct Address20(pub [u8; 20]);
@@ -125,7 +150,7 @@ macro_rules! hex_bytes {
         }
     )*};
 }
-hex_bytes!(Hash32: 32, NetworkId: 32, BundleId: 32, Address20: 20);
+hex_bytes!(Hash32: 32, NetworkId: 32, BundleId: 32, SettlementId: 32, AssetId: 32, Address20: 20);
 
 macro_rules! number {
     ($($name:ident),*) => {$(

@@ -19,8 +19,9 @@ use crate::{
     certificate::{CertificateError, Finality, Verifier},
     digest::digest,
     header::Header,
-    ids::{BundleId, Hash32, Height, NetworkId, RollupId},
+    ids::{BundleId, Hash32, Height, NetworkId, RollupId, SettlementId},
     limits::{MAX_BUNDLES_PER_BODY, MAX_LANE_ITEM_BYTES, MAX_LANE_PATH, MAX_TRANSACTIONS_PER_LEG},
+    settlement::decision,
     tree::{climb, leaf_hash},
     wire::{self, Wire},
 };
@@ -129,6 +130,12 @@ impl LaneLeaf {
         }
         let feed = digest("lockstep/lane/item/v1", &(self.feed, self.rollup, header, entries));
         Self { sequence: self.sequence + 1, feed, ..self }
+    }
+
+    /// The lane after a decision: see `settlement::decision`.
+    pub fn decide(self, settlement: SettlementId, outcome: u8) -> Self {
+        let decisions = decision::chain(self.decisions, settlement, outcome);
+        Self { decision_sequence: self.decision_sequence + 1, decisions, ..self }
     }
 
     /// Its hash in the lane tree.

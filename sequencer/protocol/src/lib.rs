@@ -65,6 +65,7 @@ pub mod limits;
 pub mod refusal;
 pub mod report;
 pub mod rpc;
+pub mod settlement;
 pub mod signature;
 pub mod state;
 pub mod transition;

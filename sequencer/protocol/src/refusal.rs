@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Height, NetworkId, RollupId};
+use crate::ids::{Address20, AssetId, Height, NetworkId, RollupId, SettlementId};
+use crate::settlement::transfer::decimal;
 
 /// A refusal. In JSON: `{"reason":"expired","validUntil":120,"height":121}`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -73,6 +74,48 @@ pub enum Refusal {
     PoolFull { bytes: usize, tip_per_kilobyte: u64 },
     #[error("nonce {nonce} is taken by a waiting bundle; to replace it pay a tip above {tip}")]
     ReplacementUnderpriced { nonce: u64, tip: u64 },
+    #[error("a settlement has {min} to {max} legs, found {found}")]
+    SettlementLegCount { min: usize, max: usize, found: usize },
+    #[error("leg {leg} of the settlement moves nothing")]
+    ZeroAmount { leg: usize },
+    #[error("what is debited of asset {asset} is not what is credited")]
+    UnbalancedAsset { asset: AssetId },
+    #[error("rollup {rollup} has a leg in only one of the bundle and its settlement")]
+    UnmatchedLeg { rollup: RollupId },
+    #[error("rollup {rollup} takes no part in settlements")]
+    NoSettlements { rollup: RollupId },
+    #[error("contract {escrow} is no escrow of rollup {rollup}")]
+    UnknownEscrow { rollup: RollupId, escrow: Address20 },
+    #[error("there is no corridor from {from} to {to} for asset {asset}")]
+    NoCorridor { from: RollupId, to: RollupId, asset: AssetId },
+    #[error("deadline {deadline} is not within {min} and {max}")]
+    BadDeadline { deadline: Height, min: Height, max: Height },
+    #[error("too many settlements are due at height {deadline}: choose another deadline")]
+    DeadlineFull { deadline: Height },
+    #[error("rollup {rollup} is quarantined until {until}, with {late} late legs and {shortfalls} shortfalls")]
+    RollupQuarantined { rollup: RollupId, late: u32, shortfalls: u32, until: Height },
+    #[error("nothing was seen of rollup {rollup} since height {seen_at}")]
+    RollupSilent { rollup: RollupId, seen_at: Height },
+    #[error("the corridor from {from} to {to} for asset {asset} has {available} left")]
+    CorridorFull {
+        from: RollupId,
+        to: RollupId,
+        asset: AssetId,
+        #[serde(with = "decimal")]
+        available: u128,
+    },
+    #[error("the account may put {available} more of asset {asset} under way")]
+    AccountCapReached {
+        asset: AssetId,
+        #[serde(with = "decimal")]
+        available: u128,
+    },
+    #[error("the account has {open} open settlements, at most {max} are allowed")]
+    TooManySettlements { max: u32, open: u32 },
+    #[error("settlement {settlement} is decided already")]
+    SettlementKnown { settlement: SettlementId },
+    #[error("liquidators of rollup {rollup} have used their share of this block")]
+    LiquidationFull { rollup: RollupId },
     #[error("the node is not ready: {detail}")]
     NotReady { detail: String },
 }
@@ -112,6 +155,22 @@ impl Refusal {
             Self::TooManyOpen { .. } => "too_many_open",
             Self::PoolFull { .. } => "pool_full",
             Self::ReplacementUnderpriced { .. } => "replacement_underpriced",
+            Self::SettlementLegCount { .. } => "settlement_leg_count",
+            Self::ZeroAmount { .. } => "zero_amount",
+            Self::UnbalancedAsset { .. } => "unbalanced_asset",
+            Self::UnmatchedLeg { .. } => "unmatched_leg",
+            Self::NoSettlements { .. } => "no_settlements",
+            Self::UnknownEscrow { .. } => "unknown_escrow",
+            Self::NoCorridor { .. } => "no_corridor",
+            Self::BadDeadline { .. } => "bad_deadline",
+            Self::DeadlineFull { .. } => "deadline_full",
+            Self::RollupQuarantined { .. } => "rollup_quarantined",
+            Self::RollupSilent { .. } => "rollup_silent",
+            Self::CorridorFull { .. } => "corridor_full",
+            Self::AccountCapReached { .. } => "account_cap_reached",
+            Self::TooManySettlements { .. } => "too_many_settlements",
+            Self::SettlementKnown { .. } => "settlement_known",
+            Self::LiquidationFull { .. } => "liquidation_full",
             Self::NotReady { .. } => "not_ready",
         }
     }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bundle::{NonceRange, Tag},
     digest::digest,
-    ids::{BundleId, Hash32, Height},
+    ids::{BundleId, Hash32, Height, SettlementId},
+    settlement::Decision,
 };
 
 /// Something that the log did to an account.
@@ -47,6 +48,15 @@ pub enum Event {
     Cancelled {
         /// The nonces that were free. Those of the request that are missing here came too late.
         nonces: Vec<NonceRange>,
+    },
+    /// A settlement was decided, for ever.
+    Decided {
+        /// Which.
+        settlement: SettlementId,
+        /// The nonce of its bundle.
+        nonce: u64,
+        /// What.
+        decision: Decision,
     },
 }
 

@@ -15,9 +15,11 @@ use crate::{
     genesis::{GroupKeyBytes, Rollup},
     header::Header,
     hex,
-    ids::{Account, BundleId, Hash32, Height, NetworkId, RollupId},
+    ids::{Account, BundleId, Hash32, Height, NetworkId, RollupId, SettlementId},
     lane::LaneItem,
     limits::Limits,
+    settlement::records::{in_flight_key, lease_key, rollup_key, settlement_key},
+    state::{Key, account_key, lane_key, treasury_key},
 };
 
 /// Error codes, from JSON-RPC 2.0 and EIP-1474.
@@ -131,6 +133,14 @@ pub struct LegStatus {
 pub enum Level {
     /// In a finalized block.
     Ordered,
+    /// In a block of the rollup.
+    Executed,
+    /// In a batch on L1.
+    Posted,
+    /// In a block that is derived from L1.
+    Safe,
+    /// In a block that is derived from finalized L1 blocks.
+    Final,
 }
 
 /// A header with the proof that it is final. Result of `lockstep_getHeader` and item of `lockstep_subscribeHeaders`.
@@ -167,6 +177,29 @@ pub enum StateQuery {
     Lane(RollupId),
     /// The network's record.
     Treasury,
+    /// A settlement's record.
+    Settlement(SettlementId),
+    /// What the log knows of a rollup.
+    Rollup(RollupId),
+    /// Who posts for a rollup.
+    Lease(RollupId),
+    /// What an account has under way.
+    InFlight(Account),
+}
+
+impl StateQuery {
+    /// The key of the record.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Account(account) => account_key(account),
+            Self::Lane(rollup) => lane_key(*rollup),
+            Self::Treasury => treasury_key(),
+            Self::Settlement(settlement) => settlement_key(settlement),
+            Self::Rollup(rollup) => rollup_key(*rollup),
+            Self::Lease(rollup) => lease_key(*rollup),
+            Self::InFlight(account) => in_flight_key(account),
+        }
+    }
 }
 
 /// Result of `lockstep_getState`: a record, or its absence, proven against a final header.

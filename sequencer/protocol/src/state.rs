@@ -33,6 +33,8 @@ pub struct LaneRecord {
 pub struct TreasuryRecord {
     /// All base fees and tips so far. Credits.
     pub credits: u64,
+    /// All deposits so far. Credits.
+    pub deposited: u64,
 }
 
 /// A record is not what its key says. The state is ours, so this is a broken invariant of ours, or a forged proof.

@@ -4,23 +4,34 @@
 //! passed in changes. A proposer (`build`) and a verifier (`apply`) run the same code; the one leaves out what does not
 //! fit, the other calls it invalid.
 
+mod books;
+mod facts;
+mod keys;
+mod store;
+
 use std::collections::BTreeMap;
 
 use crate::{
     account::AccountRecord,
-    body::{CheckedBody, CheckedBundle, Invalid},
+    body::{CheckedBody, CheckedBundle, Class, FRAME_BYTES, Facts, Invalid, Section, encoded_len},
     bundle::{NonceRange, SignedCancel},
     fees,
     genesis::Rules,
     header::{Header, L1Origin},
     ids::{Account, BundleId, Hash32, Height, RollupId},
     lane::{LaneContext, LaneEntry, LaneLeaf, content},
-    limits::{MAX_BODY_BYTES, MAX_BUNDLES_PER_BODY, MAX_CANCELS_PER_BODY, MAX_LANE_BYTES, MAX_VALIDITY},
+    limits::{
+        MAX_BODY_BYTES, MAX_BUNDLES_PER_BODY, MAX_CANCELS_PER_BODY, MAX_EVIDENCE_BYTES, MAX_LANE_BYTES, MAX_VALIDITY,
+    },
     refusal::Refusal,
     report::{self, Event, Report},
+    settlement::{FactError, LaneDecision, Observation},
     state::{Key, LaneRecord, Record, Records, Stored, TreasuryRecord, account_key, lane_key, treasury_key},
     tree::Tree,
 };
+
+use books::Opening;
+use store::{Store, read};
 
 /// Where in the log a body stands.
 #[derive(Clone, Debug)]
@@ -44,6 +55,8 @@ pub struct Outcome {
     pub lanes: Hash32,
     /// What the block has for each rollup; rollups without an entry are left out.
     pub entries: BTreeMap<RollupId, Vec<LaneEntry>>,
+    /// What the block decides in each lane, in the order of its chain; rollups without a decision are left out.
+    pub decisions: BTreeMap<RollupId, Vec<LaneDecision>>,
     /// What the block reports to accounts, in order.
     pub reports: Vec<(Account, Report)>,
 }
@@ -83,6 +96,7 @@ impl Position {
 pub fn apply(rules: &Rules, position: &Position, body: &CheckedBody, records: &Records) -> Result<Outcome, Invalid> {
     position.check()?;
     let mut execution = Execution::new(rules, position, records);
+    execution.facts(&body.facts)?;
     for (index, cancel) in body.cancels.iter().enumerate() {
         execution.cancel(cancel).map_err(|refusal| Invalid::Cancel { index, refusal })?;
     }
@@ -94,38 +108,31 @@ pub fn apply(rules: &Rules, position: &Position, body: &CheckedBody, records: &R
 
 /// Executes what fits of an arranged body, and leaves out the rest.
 ///
-/// `apply` accepts the result and gives the same outcome, if the position passes its check and the cancels' signatures are
-/// good.
+/// `apply` accepts the result and gives the same outcome, if the position passes its check and the signatures of facts and
+/// cancels are good.
 pub fn build(rules: &Rules, position: &Position, candidates: CheckedBody, records: &Records) -> Built {
     let mut execution = Execution::new(rules, position, records);
     let mut left_out = Vec::new();
-    // The envelope's version and the lengths of both lists.
-    let mut room = MAX_BODY_BYTES - 9;
-    let mut fits = |bytes: usize| {
-        let fits = bytes <= room;
-        if fits {
-            room -= bytes;
-        }
-        fits
-    };
+    let mut room = Room(MAX_BODY_BYTES - FRAME_BYTES);
+    let facts = execution.fitting_facts(candidates.facts, &mut room);
     let mut cancels = candidates.cancels;
     let mut kept = 0;
     cancels.retain(|signed| {
         let keep = kept < MAX_CANCELS_PER_BODY
             && signed.cancel.check_shape(rules.network).is_ok()
             && execution.can_cancel(signed).is_ok()
-            && fits(encoded_len(signed))
+            && room.take(encoded_len(signed))
             && execution.cancel(signed).is_ok();
         kept += usize::from(keep);
         keep
     });
     let mut bundles = Vec::with_capacity(candidates.bundles.len());
     for bundle in candidates.bundles {
-        let ordered = execution.check_order(&bundle).and_then(|fee| {
-            if bundles.len() == MAX_BUNDLES_PER_BODY || !fits(encoded_len(bundle.signed())) {
+        let ordered = execution.check_order(&bundle).and_then(|order| {
+            if bundles.len() == MAX_BUNDLES_PER_BODY || !room.take(encoded_len(bundle.signed())) {
                 return Err(Refusal::BodyFull);
             }
-            execution.commit_order(&bundle, fee);
+            execution.commit_order(&bundle, order);
             Ok(())
         });
         match ordered {
@@ -133,18 +140,39 @@ pub fn build(rules: &Rules, position: &Position, candidates: CheckedBody, record
             Err(refusal) => left_out.push((bundle.id(), refusal)),
         }
     }
-    Built { body: CheckedBody { cancels, bundles }, outcome: execution.finish(), left_out }
+    Built { body: CheckedBody { facts, cancels, bundles }, outcome: execution.finish(), left_out }
 }
 
-fn encoded_len(value: &impl borsh::BorshSerialize) -> usize {
-    borsh::object_length(value).expect("measuring does not fail")
+/// Bytes that are left.
+struct Room(usize);
+
+impl Room {
+    fn fits(&self, bytes: usize) -> bool {
+        bytes <= self.0
+    }
+
+    fn take(&mut self, bytes: usize) -> bool {
+        let fits = self.fits(bytes);
+        if fits {
+            self.0 -= bytes;
+        }
+        fits
+    }
 }
 
 struct Lane {
     before: Option<LaneRecord>,
     record: LaneRecord,
     used: u64,
+    /// By liquidators.
+    liquidated: u64,
     entries: Vec<LaneEntry>,
+}
+
+/// A bundle that fits: what ordering it costs and opens.
+struct Order {
+    fee: u64,
+    opening: Option<Opening>,
 }
 
 struct Execution<'a> {
@@ -157,6 +185,9 @@ struct Execution<'a> {
     lanes: BTreeMap<RollupId, Lane>,
     treasury_before: Option<TreasuryRecord>,
     treasury: TreasuryRecord,
+    /// All other records.
+    store: Store<'a>,
+    decisions: BTreeMap<RollupId, Vec<LaneDecision>>,
     reports: Vec<(Account, Report)>,
 }
 
@@ -169,7 +200,7 @@ impl<'a> Execution<'a> {
                 leaf: LaneLeaf::genesis(rules.network, rollup.id),
                 base_fee: rollup.min_base_fee,
             });
-            (rollup.id, Lane { before, record, used: 0, entries: Vec::new() })
+            (rollup.id, Lane { before, record, used: 0, liquidated: 0, entries: Vec::new() })
         });
         let treasury_before: Option<TreasuryRecord> = read(records, &treasury_key());
         let mut execution = Self {
@@ -181,6 +212,8 @@ impl<'a> Execution<'a> {
             lanes: lanes.collect(),
             treasury_before,
             treasury: treasury_before.unwrap_or_default(),
+            store: Store::new(records),
+            decisions: BTreeMap::new(),
             reports: Vec::new(),
         };
         if height == Height(1) {
@@ -192,6 +225,70 @@ impl<'a> Execution<'a> {
             }
         }
         execution
+    }
+
+    fn facts(&mut self, facts: &Facts) -> Result<(), Invalid> {
+        let at = |section, index| move |error| Invalid::Fact { section, index, error };
+        for (index, head) in facts.heads.iter().enumerate() {
+            self.head(head).map_err(at(Section::Head, index))?;
+        }
+        for (index, observation) in facts.observations.iter().enumerate() {
+            self.observe(observation).map_err(at(Section::Observation, index))?;
+        }
+        self.deadlines();
+        for (index, void) in facts.voids.iter().enumerate() {
+            self.void(void).map_err(at(Section::Void, index))?;
+        }
+        for (index, lease) in facts.leases.iter().enumerate() {
+            self.lease(lease).map_err(at(Section::Lease, index))?;
+        }
+        for (index, abort) in facts.aborts.iter().enumerate() {
+            self.abort(abort).map_err(at(Section::Abort, index))?;
+        }
+        Ok(())
+    }
+
+    fn observe(&mut self, observation: &Observation) -> Result<(), FactError> {
+        let root = self.observed(observation)?;
+        observation.claims.iter().try_for_each(|claim| self.claim(observation, claim, root))
+    }
+
+    /// As `facts`, without what does not fit. Of an observation the claims that tell something new are kept.
+    fn fitting_facts(&mut self, mut facts: Facts, room: &mut Room) -> Facts {
+        let mut evidence = Room(MAX_EVIDENCE_BYTES.min(room.0));
+        facts.heads.retain(|head| {
+            let bytes = encoded_len(head);
+            evidence.fits(bytes) && self.head(head).is_ok() && evidence.take(bytes)
+        });
+        facts.observations.retain_mut(|observation| {
+            let Ok(root) = self.observed(observation) else { return false };
+            let claims = std::mem::take(&mut observation.claims);
+            let mut bytes = encoded_len(observation);
+            for claim in claims {
+                let more = bytes + encoded_len(&claim);
+                if evidence.fits(more) && self.claim(observation, &claim, root).is_ok() {
+                    observation.claims.push(claim);
+                    bytes = more;
+                }
+            }
+            !observation.claims.is_empty() && evidence.take(bytes)
+        });
+        self.deadlines();
+        facts.voids.retain(|void| {
+            let bytes = encoded_len(void);
+            evidence.fits(bytes) && self.void(void).is_ok() && evidence.take(bytes)
+        });
+        let used = MAX_EVIDENCE_BYTES.min(room.0) - evidence.0;
+        room.take(used);
+        facts.leases.retain(|lease| {
+            let bytes = encoded_len(lease);
+            room.fits(bytes) && self.lease(lease).is_ok() && room.take(bytes)
+        });
+        facts.aborts.retain(|abort| {
+            let bytes = encoded_len(abort);
+            room.fits(bytes) && self.abort(abort).is_ok() && room.take(bytes)
+        });
+        facts
     }
 
     fn account(&mut self, account: Account) -> Result<&mut AccountRecord, Refusal> {
@@ -243,26 +340,34 @@ impl<'a> Execution<'a> {
     }
 
     fn order(&mut self, checked: &CheckedBundle) -> Result<(), Refusal> {
-        let fee = self.check_order(checked)?;
-        self.commit_order(checked, fee);
+        let order = self.check_order(checked)?;
+        self.commit_order(checked, order);
         Ok(())
     }
 
-    /// Whether the bundle fits now, and what it pays. Changes nothing.
+    /// Whether the bundle fits now, what it pays and opens. Changes nothing.
     ///
     /// What can never change comes before what may be better in the next block: a proposer that is told `LaneFull` may
     /// keep the bundle.
-    fn check_order(&mut self, checked: &CheckedBundle) -> Result<u64, Refusal> {
+    fn check_order(&mut self, checked: &CheckedBundle) -> Result<Order, Refusal> {
         let bundle = &checked.signed().bundle;
         check_validity(bundle.valid_until, self.height)?;
         let account = self.account(bundle.account)?;
         account.nonces.check(bundle.nonce)?;
         let available = account.balance;
+        let opening = match (bundle.transfer(), checked.settlement()) {
+            (Some(transfer), Some(settlement)) => Some(self.check_settlement(bundle, transfer, settlement)?),
+            _ => None,
+        };
         let mut base_fees = Vec::with_capacity(bundle.legs.len());
         for leg in &bundle.legs {
             let lane = self.lanes.get(&leg.rollup).ok_or(Refusal::UnknownRollup { rollup: leg.rollup })?;
             if lane.used + leg.bytes() > MAX_LANE_BYTES {
                 return Err(Refusal::LaneFull { rollup: leg.rollup });
+            }
+            let share = self.rules.rollups[&leg.rollup].liquidation_bytes;
+            if checked.class() == Class::Liquidation && lane.liquidated + leg.bytes() > share {
+                return Err(Refusal::LiquidationFull { rollup: leg.rollup });
             }
             base_fees.push((lane.record.base_fee, leg.bytes()));
         }
@@ -273,10 +378,10 @@ impl<'a> Execution<'a> {
         if available < fee {
             return Err(Refusal::InsufficientBalance { needed: fee, available });
         }
-        Ok(fee)
+        Ok(Order { fee, opening })
     }
 
-    fn commit_order(&mut self, checked: &CheckedBundle, fee: u64) {
+    fn commit_order(&mut self, checked: &CheckedBundle, Order { fee, opening }: Order) {
         let bundle = &checked.signed().bundle;
         let mut record = self.account(bundle.account).expect("the account was checked").clone();
         record.nonces.consume(bundle.nonce).expect("the nonce was checked");
@@ -287,12 +392,18 @@ impl<'a> Execution<'a> {
         for leg in &bundle.legs {
             let lane = self.lanes.get_mut(&leg.rollup).expect("the lane was checked");
             lane.used += leg.bytes();
+            if checked.class() == Class::Liquidation {
+                lane.liquidated += leg.bytes();
+            }
             lane.entries.push(LaneEntry::Leg { bundle: checked.id(), content: content(&leg.transactions) });
+        }
+        if let Some(opening) = opening {
+            self.open(opening);
         }
     }
 
     fn finish(self) -> Outcome {
-        let mut writes = BTreeMap::new();
+        let mut writes = self.store.changes();
         let mut leaves = Vec::with_capacity(self.lanes.len());
         let mut entries = BTreeMap::new();
         for (rollup, lane) in self.lanes {
@@ -321,7 +432,7 @@ impl<'a> Execution<'a> {
                 writes.entry(account_key(account)).or_insert_with(|| record.to_record());
             }
         }
-        Outcome { writes, lanes: lane_root(&leaves), leaves, entries, reports: self.reports }
+        Outcome { writes, lanes: lane_root(&leaves), leaves, entries, decisions: self.decisions, reports: self.reports }
     }
 }
 
@@ -346,12 +457,4 @@ pub fn lane_root(leaves: &[LaneLeaf]) -> Hash32 {
 pub fn genesis_lanes(rules: &Rules) -> Hash32 {
     let leaves: Vec<_> = rules.rollups.keys().map(|rollup| LaneLeaf::genesis(rules.network, *rollup)).collect();
     lane_root(&leaves)
-}
-
-/// The record is ours: written by this code and authenticated by the state root. If it does not read, nothing else may run.
-fn read<T: Stored>(records: &Records, key: &Key) -> Option<T> {
-    let record = records.get(key).expect("every key that a body touches is staged");
-    record
-        .as_ref()
-        .map(|record| T::from_record(record).expect("records of the state are of the kind that their key says"))
 }

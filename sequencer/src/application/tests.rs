@@ -120,7 +120,7 @@ fn bundles(block: &Block) -> Vec<BundleId> {
 }
 
 fn body_of(bundles: Vec<SignedBundle>) -> Bytes {
-    let mut body = Body { cancels: Vec::new(), bundles };
+    let mut body = Body { bundles, ..Body::default() };
     body.bundles.sort_by_key(|signed| signed.bundle.id());
     body.to_wire().into()
 }

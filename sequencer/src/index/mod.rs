@@ -216,6 +216,9 @@ impl Index {
         for key in body.keys(&self.rules, header.height) {
             records.insert(key, self.record(&key)?);
         }
+        for key in body.more_keys(&self.rules, header.height, &records) {
+            records.insert(key, self.record(&key)?);
+        }
         let position = Position { parent, timestamp_ms: header.timestamp_ms, l1: header.l1 };
         let outcome = transition::apply(&self.rules, &position, &body, &records).map_err(invalid)?;
         if outcome.lanes != header.lanes {
@@ -362,7 +365,9 @@ impl Index {
         let height = header.height;
         let mut layer = Layer { tip: Some(header.clone()), ..Layer::default() };
         layer.records.extend(outcome.writes.iter().map(|(key, record)| (*key, *record)));
-        let changed = outcome.leaves.iter().filter(|leaf| outcome.entries.contains_key(&leaf.rollup));
+        let changed = outcome.leaves.iter().filter(|leaf| {
+            outcome.entries.contains_key(&leaf.rollup) || outcome.decisions.contains_key(&leaf.rollup)
+        });
         layer.leaves.extend(changed.map(|leaf| ((leaf.rollup, height), *leaf)));
         let mut chains: HashMap<Account, Hash32> = HashMap::new();
         let mut fees: HashMap<BundleId, u64> = HashMap::new();

@@ -25,7 +25,7 @@ pub(crate) fn genesis(name: &str) -> Genesis {
         sharing: Vec::new(),
         validators: vec![Hash32([1; 32])],
         rollups: [900, 901, 902]
-            .map(|id| Rollup { id: RollupId(id), name: format!("r{id}"), format: Format::Eip2718, min_base_fee: 1 })
+            .map(|id| Rollup::new(RollupId(id), format!("r{id}"), Format::Eip2718, 1))
             .to_vec(),
         balances: {
             let mut balances: Vec<_> =
@@ -33,6 +33,7 @@ pub(crate) fn genesis(name: &str) -> Genesis {
             balances.sort_by_key(|balance| balance.account);
             balances
         },
+        settlement: None,
     }
 }
 

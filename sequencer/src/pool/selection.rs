@@ -9,7 +9,7 @@ use std::{
 };
 
 use lockstep_protocol::{
-    body::CheckedBundle,
+    body::{CheckedBundle, FRAME_BYTES},
     bundle::SignedCancel,
     ids::Height,
     limits::{MAX_BUNDLES_PER_BODY, MAX_CANCELS_PER_BODY, MAX_LANE_BYTES},
@@ -17,8 +17,6 @@ use lockstep_protocol::{
 
 use super::waiting::{ENTRY_BYTES, Rank, Waiting, fee};
 
-/// Bytes of a body around its content: the envelope's version and the lengths of both lists.
-const BODY_FRAME_BYTES: usize = 9;
 /// Bundles that may be passed over because a lane or the body has no room for them. Keeps a proposal from walking through
 /// the whole pool; by the next block the lane has room again.
 const PASSED_OVER_MAX: usize = 4_096;
@@ -52,7 +50,7 @@ impl Waiting {
     /// Chooses what to propose. Bundles that allow too little for the fees of the moment are parked on the way, so that
     /// they are not looked at again in every view.
     pub(crate) fn select(&mut self, request: &Request<'_>) -> Selection {
-        let mut room = request.bytes.saturating_sub(BODY_FRAME_BYTES);
+        let mut room = request.bytes.saturating_sub(FRAME_BYTES);
         let mut selection = Selection { cancels: self.select_cancels(request, &mut room), bundles: Vec::new() };
         let mut lanes = BTreeMap::new();
         let mut unpayable = Vec::new();

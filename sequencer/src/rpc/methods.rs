@@ -17,7 +17,6 @@ use lockstep_protocol::{
     limits::{LIMITS, Limits},
     refusal::Refusal,
     rpc::{BundleStatus, CancelSent, HexBytes, LaneFee, Network, QueryError, Sent, StateProof, StateQuery},
-    state::{account_key, lane_key, treasury_key},
 };
 use serde_json::value::RawValue;
 
@@ -132,12 +131,12 @@ async fn get_lane(service: &Service, params: &Params<'_>) -> Answer<Json> {
 async fn get_state(service: &Service, params: &Params<'_>) -> Answer<StateProof> {
     let query: StateQuery = Arguments::read(params, 1)?.next("query")?;
     let key = match query {
-        StateQuery::Account(account) => account_key(&account),
-        StateQuery::Lane(rollup) if !service.index.rules().rollups.contains_key(&rollup) => {
+        StateQuery::Lane(rollup) | StateQuery::Rollup(rollup) | StateQuery::Lease(rollup)
+            if !service.index.rules().rollups.contains_key(&rollup) =>
+        {
             return Err(QueryError::UnknownRollup { rollup }.into());
         }
-        StateQuery::Lane(rollup) => lane_key(rollup),
-        StateQuery::Treasury => treasury_key(),
+        query => query.key(),
     };
     latest(service)?;
     let stopping = |_| QueryError::NotReady { detail: "the node is stopping".into() };

@@ -100,6 +100,14 @@ impl Machine for Dishonest {
         self.honest.keys(position, body)
     }
 
+    fn leads(&self, position: &Position, body: &Bytes) -> Vec<Key> {
+        self.honest.leads(position, body)
+    }
+
+    fn more_keys(&self, position: &Position, body: &Bytes, records: &Records) -> Vec<Key> {
+        self.honest.more_keys(position, body, records)
+    }
+
     fn build(&self, position: &Position, candidate: Bytes, records: &Records) -> (Bytes, Outcome) {
         let (body, outcome) = self.honest.build(position, candidate, records);
         (self.spoil(body, position.height), outcome)

@@ -113,7 +113,7 @@ fn genesis() -> Genesis {
     let fund = |number| Balance { account: account_key(number).account(), credits: CREDITS };
     let mut balances: Vec<_> = (0..ACCOUNTS).map(fund).collect();
     balances.sort_by_key(|balance| balance.account);
-    let rollup = |id: RollupId| Rollup { id, name: id.to_string(), format: Format::Eip2718, min_base_fee: 1 };
+    let rollup = |id: RollupId| Rollup::new(id, id.to_string(), Format::Eip2718, 1);
     Genesis {
         network: "simulation".into(),
         timestamp_ms: 1_700_000_000_000,
@@ -122,6 +122,7 @@ fn genesis() -> Genesis {
         validators: vec![Hash32([1; 32])],
         rollups: ROLLUPS.map(rollup).to_vec(),
         balances,
+        settlement: None,
     }
 }
 

@@ -8,6 +8,8 @@ use std::{fs, path::Path};
 mod fixture;
 #[path = "../../tests/protocol/golden.rs"]
 mod golden;
+#[path = "../../tests/protocol/golden_settlement.rs"]
+mod golden_settlement;
 
 fn main() -> std::io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");

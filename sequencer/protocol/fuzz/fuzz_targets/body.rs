@@ -9,7 +9,12 @@ use lockstep_protocol::{
     body::{Body, CheckedBody},
     genesis::{Balance, Format, Genesis, GroupKeyBytes, Rollup, Rules},
     header::Header,
-    ids::{Hash32, RollupId},
+    ids::{Address20, Hash32, RollupId},
+    settlement::{
+        Level,
+        config::{Participant, SettlementConfig},
+    },
+    state::Records,
     transition::{Position, apply, build},
     wire::Wire,
 };
@@ -25,9 +30,16 @@ fn rules(balances: &[Balance]) -> Rules {
         sharing: Vec::new(),
         validators: vec![Hash32([1; 32])],
         rollups: [10, 901, 42_161]
-            .map(|id| Rollup { id: RollupId(id), name: String::new(), format: Format::Eip2718, min_base_fee: 1 })
+            .map(|id| {
+                let mut rollup = Rollup::new(RollupId(id), String::new(), Format::Eip2718, 1);
+                let escrows = vec![Address20([0xe0; 20]), Address20([0xe1; 20])];
+                let settled_level = Level::Executed;
+                rollup.settlement = Some(Participant { hub: Address20([0x40; 20]), escrows, settled_level });
+                rollup
+            })
             .to_vec(),
         balances: balances.to_vec(),
+        settlement: Some(SettlementConfig { apply_window: 40, assets: vec![], corridors: vec![] }),
     };
     genesis.rules().expect("the genesis is good")
 }
@@ -45,7 +57,9 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(checked) = CheckedBody::new(body, &rules, |_, _| true) else { return };
     let parent = Header { network: rules.network, sync_end: 1, ..Header::default() };
     let position = Position { timestamp_ms: 1, l1: parent.l1, parent };
-    let records = checked.keys(&rules, position.height()).into_iter().map(|key| (key, None)).collect();
+    let mut records: Records = checked.keys(&rules, position.height()).into_iter().map(|key| (key, None)).collect();
+    let more = checked.more_keys(&rules, position.height(), &records);
+    records.extend(more.into_iter().map(|key| (key, None)));
     let applied = apply(&rules, &position, &checked, &records);
     let built = build(&rules, &position, checked, &records);
     match applied {

@@ -5,8 +5,17 @@
 use libfuzzer_sys::fuzz_target;
 use lockstep_protocol::{
     account::AccountRecord,
+    settlement::records::{
+        DepositRecord, DuePage, ExposurePage, HeadRecord, InFlightRecord, LeaseRecord, RollupRecord, SettlementRecord,
+    },
     state::{LaneRecord, Record, Stored, TreasuryRecord},
 };
+
+fn read<T: Stored>(record: &Record) {
+    if let Ok(value) = T::from_record(record) {
+        assert_eq!(value.to_record(), *record);
+    }
+}
 
 fuzz_target!(|input: (Vec<u8>, u64)| {
     let (bytes, nonce) = input;
@@ -20,10 +29,14 @@ fuzz_target!(|input: (Vec<u8>, u64)| {
             assert!(account.nonces.consume(nonce).is_err());
         }
     }
-    if let Ok(lane) = LaneRecord::from_record(&record) {
-        assert_eq!(lane.to_record(), record);
-    }
-    if let Ok(treasury) = TreasuryRecord::from_record(&record) {
-        assert_eq!(treasury.to_record(), record);
-    }
+    read::<LaneRecord>(&record);
+    read::<TreasuryRecord>(&record);
+    read::<SettlementRecord>(&record);
+    read::<RollupRecord>(&record);
+    read::<HeadRecord>(&record);
+    read::<ExposurePage>(&record);
+    read::<InFlightRecord>(&record);
+    read::<DuePage>(&record);
+    read::<LeaseRecord>(&record);
+    read::<DepositRecord>(&record);
 });

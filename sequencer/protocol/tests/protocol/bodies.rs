@@ -5,7 +5,10 @@ use lockstep_protocol::{
     bundle::{Bundle, SignedBundle, SignedCancel},
     header::L1Origin,
     ids::{Height, RollupId},
-    limits::{MAX_BODY_BYTES, MAX_BUNDLES_PER_BODY, MAX_CANCELS_PER_BODY},
+    limits::{
+        MAX_ABORTS_PER_BODY, MAX_BODY_BYTES, MAX_BUNDLES_PER_BODY, MAX_CANCELS_PER_BODY, MAX_HEADS_PER_BODY,
+        MAX_LEASES_PER_BODY, MAX_OBSERVATIONS_PER_BODY, MAX_VOIDS_PER_BODY,
+    },
     refusal::Refusal,
     transition::{Position, apply},
     wire::{Wire, WireError},
@@ -104,17 +107,26 @@ fn a_body_over_its_byte_limit_is_refused_before_it_is_read() {
 
 #[test]
 fn a_body_that_announces_more_items_than_allowed_is_refused_before_they_are_read() {
-    let announce = |cancels: u32, bundles: u32| {
+    let announce = |list: usize, items: u32| {
         let mut bytes = vec![1];
-        bytes.extend(cancels.to_le_bytes());
-        bytes.extend(bundles.to_le_bytes());
+        bytes.extend(vec![0; 4 * list]);
+        bytes.extend(items.to_le_bytes());
         Body::from_wire(&bytes).unwrap_err().to_string()
     };
-    let over = MAX_CANCELS_PER_BODY as u32 + 1;
-    assert!(announce(over, 0).contains("at most 1024"), "{}", announce(over, 0));
-    let over = MAX_BUNDLES_PER_BODY as u32 + 1;
-    assert!(announce(0, over).contains("at most 8192"), "{}", announce(0, over));
-    assert!(announce(u32::MAX, 0).contains("length 4294967295"));
+    let lists = [
+        MAX_HEADS_PER_BODY,
+        MAX_OBSERVATIONS_PER_BODY,
+        MAX_VOIDS_PER_BODY,
+        MAX_LEASES_PER_BODY,
+        MAX_ABORTS_PER_BODY,
+        MAX_CANCELS_PER_BODY,
+        MAX_BUNDLES_PER_BODY,
+    ];
+    for (list, most) in lists.into_iter().enumerate() {
+        let text = announce(list, most as u32 + 1);
+        assert!(text.contains(&format!("at most {most}")), "{text}");
+    }
+    assert!(announce(5, u32::MAX).contains("length 4294967295"));
 }
 
 #[test]
@@ -136,8 +148,8 @@ fn one_bad_signature_among_good_ones_makes_the_body_invalid() {
 #[test]
 fn a_body_that_does_not_fit_the_state_is_refused_with_the_place_and_the_reason() {
     let mut network = network();
-    let single = |signed: SignedBundle| Body { cancels: vec![], bundles: vec![signed] };
-    let cancel = |signed: SignedCancel| Body { cancels: vec![signed], bundles: vec![] };
+    let single = |signed: SignedBundle| Body { bundles: vec![signed], ..Body::default() };
+    let cancel = |signed: SignedCancel| Body { cancels: vec![signed], ..Body::default() };
     let expired = Bundle { valid_until: Height(1), ..network.bundle(0, 0, &[10]) }.sign(&key(0));
     let poor = Bundle { tip: 1_000_000, ..network.bundle(0, 0, &[10]) }.sign(&key(0));
     let stranger = network.signed(5 + 1, 0, &[10]);
@@ -172,7 +184,7 @@ fn a_lane_over_its_bytes_is_refused_though_the_body_is_not_full() {
         .map(|nonce| Bundle { legs: vec![leg(901, &[&payload])], ..network.bundle(0, nonce, &[]) }.sign(&key(0)))
         .collect();
     bundles.sort_by_key(|signed| signed.bundle.id());
-    let body = Body { cancels: vec![], bundles };
+    let body = Body { bundles, ..Body::default() };
     assert_eq!(
         network.apply(body),
         Err(Invalid::Bundle { index: 4, refusal: Refusal::LaneFull { rollup: RollupId(901) } })

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_protocol::{
     account::AccountRecord,
-    body::{Body, CheckedBody, CheckedBundle},
+    body::{Body, CheckedBody, CheckedBundle, Facts},
     bundle::{Bundle, Cancel, Kind, Leg, NonceRange, SignedBundle, SignedCancel, Tag, Transaction},
     certificate::{Certificate, CertificateSignature, Finality, Verifier},
     evidence::Reports,
@@ -55,14 +55,10 @@ pub(crate) fn genesis(name: &str, accounts: u8, credits: u64, rollups: &[u64]) -
         validators: vec![Hash32([1; 32]), Hash32([2; 32]), Hash32([3; 32]), Hash32([4; 32])],
         rollups: rollups
             .iter()
-            .map(|id| Rollup {
-                id: RollupId(*id),
-                name: format!("rollup {id}"),
-                format: Format::Eip2718,
-                min_base_fee: 1,
-            })
+            .map(|id| Rollup::new(RollupId(*id), format!("rollup {id}"), Format::Eip2718, 1))
             .collect(),
         balances,
+        settlement: None,
     }
 }
 
@@ -122,7 +118,10 @@ impl Network {
     }
 
     pub(crate) fn stage_for(&self, body: &CheckedBody) -> Records {
-        self.stage(&body.keys(&self.rules, self.next()))
+        let mut keys = body.keys(&self.rules, self.next());
+        let first = self.stage(&keys);
+        keys.extend(body.more_keys(&self.rules, self.next(), &first));
+        self.stage(&keys)
     }
 
     /// The body of what was given, or why it is invalid; then what applying it gives.
@@ -132,16 +131,29 @@ impl Network {
     }
 
     pub(crate) fn build(&self, cancels: Vec<SignedCancel>, bundles: Vec<SignedBundle>) -> Built {
+        self.build_with(Facts::default(), cancels, bundles)
+    }
+
+    pub(crate) fn build_with(&self, facts: Facts, cancels: Vec<SignedCancel>, bundles: Vec<SignedBundle>) -> Built {
         let bundles = CheckedBundle::new_batch(bundles, &self.rules).into_iter().map(|b| b.expect("shape is good"));
-        let candidates = CheckedBody::arrange(cancels, bundles.collect());
+        let candidates = CheckedBody::arrange(cancels, bundles.collect()).with_facts(facts, &self.rules);
         let records = self.stage_for(&candidates);
         build(&self.rules, &self.position(), candidates, &records)
     }
 
     /// Builds a block, has it verified from its bytes, and makes it the tip.
     pub(crate) fn advance(&mut self, cancels: Vec<SignedCancel>, bundles: Vec<SignedBundle>) -> Block {
+        self.advance_with(Facts::default(), cancels, bundles)
+    }
+
+    pub(crate) fn advance_with(
+        &mut self,
+        facts: Facts,
+        cancels: Vec<SignedCancel>,
+        bundles: Vec<SignedBundle>,
+    ) -> Block {
         let position = self.position();
-        let Built { body, outcome, left_out } = self.build(cancels, bundles);
+        let Built { body, outcome, left_out } = self.build_with(facts, cancels, bundles);
         let bytes = body.to_body().to_wire();
         let body = Body::from_wire(&bytes).expect("what was built is within the limits");
         let applied = self.apply(body.clone()).expect("what was built is valid");

@@ -38,6 +38,7 @@ pub(crate) fn files() -> Vec<(&'static str, Value)> {
         ("state", state(&network)),
         ("reports", reports(&network)),
         ("certificate", certificate(&network, &second)),
+        ("settlement", crate::golden_settlement::file()),
     ]
 }
 
@@ -56,7 +57,7 @@ fn bundles(network: &Network) -> Vec<SignedBundle> {
 }
 
 /// A blake3 hash with its domain and the borsh bytes that follow it.
-fn hashed(domain: &str, value: &impl borsh::BorshSerialize, hash: Hash32) -> Value {
+pub(crate) fn hashed(domain: &str, value: &impl borsh::BorshSerialize, hash: Hash32) -> Value {
     json!({ "domain": domain, "borsh": encode(&borsh::to_vec(value).expect("memory")), "hash": hash })
 }
 

@@ -135,6 +135,7 @@ impl Model {
         for (account, report) in &block.outcome.reports {
             assert_eq!(report.height, block.header.height);
             match &report.event {
+                Event::Decided { .. } => panic!("nothing is settled here"),
                 Event::Funded { .. } => assert_eq!(block.header.height, Height(1)),
                 Event::Ordered { nonce, .. } => {
                     assert!(self.ordered.insert((*account, *nonce)), "nonce {nonce} of {account} was ordered twice");
@@ -329,7 +330,7 @@ fn a_replayed_cancel_has_nothing_left_to_cancel() {
     let cancel = network.cancel(0, 3, 10);
     assert_eq!(network.advance(vec![cancel], vec![]).body.cancels.len(), 1);
     assert_eq!(network.advance(vec![cancel], vec![]).body.cancels.len(), 0);
-    let body = Body { cancels: vec![cancel], bundles: vec![] };
+    let body = Body { cancels: vec![cancel], ..Body::default() };
     let refused = network.apply(body).unwrap_err().to_string();
     assert!(refused.contains("too late to cancel"), "{refused}");
 }
@@ -390,7 +391,7 @@ fn a_checked_bundle_does_not_check_a_signature_that_is_vouched_for() {
     let mut signed = network.signed(0, 0, &[10]);
     signed.signature = network.signed(0, 1, &[10]).signature;
     assert!(CheckedBundle::new(signed.clone(), &network.rules).is_err());
-    let body = Body { cancels: vec![], bundles: vec![signed.clone()] };
+    let body = Body { bundles: vec![signed.clone()], ..Body::default() };
     assert!(CheckedBody::new(body.clone(), &network.rules, |_, _| false).is_err());
     let vouched = |id: &_, signature: &_| *id == Hash32(signed.bundle.id().0) && *signature == signed.signature;
     assert!(CheckedBody::new(body, &network.rules, vouched).is_ok());

@@ -3,7 +3,7 @@
 use lockstep_protocol::{
     body::{CheckedBundle, Invalid},
     bundle::{Bundle, Cancel, NonceRange, SignedBundle, SignedCancel, Transaction},
-    ids::{Height, NetworkId, RollupId},
+    ids::{Address20, AssetId, Height, NetworkId, RollupId, SettlementId},
     limits::{
         LIMITS, MAX_BUNDLE_BYTES, MAX_LEG_BYTES, MAX_LEGS, MAX_TRANSACTION_BYTES, MAX_TRANSACTIONS_PER_LEG,
         MAX_VALIDITY, NONCE_WINDOW,
@@ -28,7 +28,7 @@ fn left_out(network: &Network, signed: SignedBundle) -> Refusal {
 }
 
 fn cancel_refused(network: &Network, signed: SignedCancel) -> Refusal {
-    let body = lockstep_protocol::body::Body { cancels: vec![signed], bundles: vec![] };
+    let body = lockstep_protocol::body::Body { cancels: vec![signed], ..Default::default() };
     match network.apply(body) {
         Err(Invalid::Cancel { index: 0, refusal }) => refusal,
         other => panic!("{other:?}"),
@@ -228,6 +228,7 @@ fn all() -> Vec<Refusal> {
     let (rollup, max, found, height) = (RollupId(1), 2, 3, Height(4));
     let (network, detail) = (NetworkId([0; 32]), String::from("why"));
     let (first, last, nonce) = (1, 2, 3);
+    let asset = AssetId([4; 32]);
     vec![
         Refusal::Malformed { detail: detail.clone() },
         Refusal::BadSignature,
@@ -260,6 +261,22 @@ fn all() -> Vec<Refusal> {
         Refusal::TooManyOpen { max, open: 2 },
         Refusal::PoolFull { bytes: 1, tip_per_kilobyte: 2 },
         Refusal::ReplacementUnderpriced { nonce, tip: 1 },
+        Refusal::SettlementLegCount { min: 2, max: 8, found },
+        Refusal::ZeroAmount { leg: 1 },
+        Refusal::UnbalancedAsset { asset },
+        Refusal::UnmatchedLeg { rollup },
+        Refusal::NoSettlements { rollup },
+        Refusal::UnknownEscrow { rollup, escrow: Address20([5; 20]) },
+        Refusal::NoCorridor { from: rollup, to: rollup, asset },
+        Refusal::BadDeadline { deadline: height, min: height, max: height },
+        Refusal::DeadlineFull { deadline: height },
+        Refusal::RollupQuarantined { rollup, late: 1, shortfalls: 2, until: height },
+        Refusal::RollupSilent { rollup, seen_at: height },
+        Refusal::CorridorFull { from: rollup, to: rollup, asset, available: u128::MAX },
+        Refusal::AccountCapReached { asset, available: 7 },
+        Refusal::TooManySettlements { max: 64, open: 64 },
+        Refusal::SettlementKnown { settlement: SettlementId([6; 32]) },
+        Refusal::LiquidationFull { rollup },
         Refusal::NotReady { detail },
     ]
 }
@@ -268,7 +285,7 @@ fn all() -> Vec<Refusal> {
 fn every_reason_is_the_tag_of_its_json_and_is_read_back() {
     let all = all();
     let reasons: std::collections::BTreeSet<_> = all.iter().map(Refusal::reason).collect();
-    assert_eq!(reasons.len(), 32);
+    assert_eq!(reasons.len(), 48);
     for refusal in all {
         let json = serde_json::to_value(&refusal).unwrap();
         assert_eq!(json["reason"], refusal.reason());

@@ -95,7 +95,7 @@ fn a_record_is_256_bytes_of_its_kind_and_nothing_after_the_value() {
         largest.to_record(),
         AccountRecord::new(network.rules.network, key(1).account()).to_record(),
         LaneRecord { leaf: LaneLeaf::genesis(network.rules.network, RollupId(1)), base_fee: u64::MAX }.to_record(),
-        TreasuryRecord { credits: u64::MAX }.to_record(),
+        TreasuryRecord { credits: u64::MAX, deposited: u64::MAX }.to_record(),
     ];
     for (index, record) in records.iter().enumerate() {
         let kinds = [

@@ -167,7 +167,11 @@ fn signatures_are_checked_once_and_wrong_ones_always() {
     let body = |bundles: Vec<SignedBundle>| {
         let mut bundles: Vec<_> = bundles;
         bundles.sort_by_key(|signed| signed.bundle.id());
-        let body = lockstep_protocol::body::Body { cancels: vec![cancel(1, 0, 3)], bundles };
+        let body = lockstep_protocol::body::Body {
+            cancels: vec![cancel(1, 0, 3)],
+            bundles,
+            ..Default::default()
+        };
         CheckedBody::new(body, &rules(), |_, _| true).unwrap()
     };
     assert_eq!(pool.verify(&body(vec![known.clone(), signed(2, 0, 5)])), Ok(()));

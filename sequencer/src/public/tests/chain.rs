@@ -27,7 +27,7 @@ pub(super) struct Chain {
 impl Chain {
     pub(super) fn new(name: &str, seed: u8) -> Self {
         let secret = SecretKey::key_gen(&[seed; 32], &[]).expect("32 bytes are enough");
-        let rollup = |id| Rollup { id, name: id.to_string(), format: Format::Eip2718, min_base_fee: 1 };
+        let rollup = |id| Rollup::new(id, id.to_string(), Format::Eip2718, 1);
         let genesis = Genesis {
             network: name.into(),
             timestamp_ms: 1_700_000_000_000,
@@ -36,6 +36,7 @@ impl Chain {
             validators: vec![Hash32([7; 32])],
             rollups: vec![rollup(A), rollup(B)],
             balances: Vec::new(),
+            settlement: None,
         };
         let network = genesis.network_id();
         let tip = Header { network, timestamp_ms: genesis.timestamp_ms, sync_end: 1, ..Header::default() };
