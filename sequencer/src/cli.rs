@@ -247,7 +247,7 @@ fn parse_rollup(text: &str) -> Result<Rollup, String> {
         }
         None => 1,
     };
-    Ok(Rollup::new(id, name.into(), Format::Eip2718, min_base_fee))
+    Ok(Rollup::new(id, name, Format::Eip2718, min_base_fee))
 }
 
 /// Reads `account=credits`.
