@@ -165,11 +165,7 @@ impl World {
     }
 
     pub(crate) fn state(&self, query: StateQuery, tip: Height) -> StateProof {
-        let key = match query {
-            StateQuery::Account(account) => account_key(&account),
-            StateQuery::Lane(rollup) => lane_key(rollup),
-            StateQuery::Treasury => treasury_key(),
-        };
+        let key = query.key();
         let block = self.block(tip);
         let (record, proof) = block.proofs.get(&key).expect("a key that was proven");
         StateProof {
