@@ -33,7 +33,7 @@ fi
 
 node build.mjs --check
 
-# Optional packages of npm: there is one for each platform that has a binary.
+# The lock file holds the binaries of one platform, as optional packages; elsewhere put your own in their place.
 case "$(uname -m)" in x86_64) machine=amd64 ;; aarch64 | arm64) machine=arm64 ;; *) machine=none ;; esac
 system=$(uname -s | tr '[:upper:]' '[:lower:]')
 forge="node_modules/@foundry-rs/forge-$system-$machine/bin/forge"

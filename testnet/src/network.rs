@@ -57,8 +57,7 @@ impl Network {
         let Plan { executable, folder, validators, balances, pace, l1 } = plan;
         let addresses = ports::free(2 * validators)?;
         let places = addresses.chunks_exact(2).map(|pair| Place { p2p: pair[0], rpc: pair[1] }).collect();
-        let rollups =
-            ROLLUPS.map(|(id, name)| Rollup::new(id, name.to_owned(), Format::Eip2718, 1));
+        let rollups = ROLLUPS.map(|(id, name)| Rollup::new(id, name.to_owned(), Format::Eip2718, 1));
         let dealt = deal(DealOptions {
             network: "lockstep-testnet-1".to_owned(),
             rollups: rollups.to_vec(),

@@ -261,9 +261,7 @@ async fn derive(world: &World, chains: &Chains, client: &Client) -> usize {
                 seq_num: if info.number == safe.l1_origin.number { safe.seq_num + 1 } else { 0 },
             };
             // A chain carries its configuration along.
-            system.scalar = (U256::from(1) << 248)
-                | (l1_info.blob_base_fee_scalar() << 32)
-                | l1_info.l1_fee_scalar();
+            system.scalar = (U256::from(1) << 248) | (l1_info.blob_base_fee_scalar() << 32) | l1_info.l1_fee_scalar();
             system.operator_fee_scalar = Some(l1_info.operator_fee_scalar());
             system.operator_fee_constant = Some(l1_info.operator_fee_constant());
             system.gas_limit = inner.gas_limit.expect("always set");

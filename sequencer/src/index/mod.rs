@@ -365,9 +365,10 @@ impl Index {
         let height = header.height;
         let mut layer = Layer { tip: Some(header.clone()), ..Layer::default() };
         layer.records.extend(outcome.writes.iter().map(|(key, record)| (*key, *record)));
-        let changed = outcome.leaves.iter().filter(|leaf| {
-            outcome.entries.contains_key(&leaf.rollup) || outcome.decisions.contains_key(&leaf.rollup)
-        });
+        let changed = outcome
+            .leaves
+            .iter()
+            .filter(|leaf| outcome.entries.contains_key(&leaf.rollup) || outcome.decisions.contains_key(&leaf.rollup));
         layer.leaves.extend(changed.map(|leaf| ((leaf.rollup, height), *leaf)));
         let mut chains: HashMap<Account, Hash32> = HashMap::new();
         let mut fees: HashMap<BundleId, u64> = HashMap::new();

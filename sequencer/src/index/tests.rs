@@ -24,9 +24,7 @@ pub(crate) fn genesis(name: &str) -> Genesis {
         group_key: GroupKeyBytes([0; 96]),
         sharing: Vec::new(),
         validators: vec![Hash32([1; 32])],
-        rollups: [900, 901, 902]
-            .map(|id| Rollup::new(RollupId(id), format!("r{id}"), Format::Eip2718, 1))
-            .to_vec(),
+        rollups: [900, 901, 902].map(|id| Rollup::new(RollupId(id), format!("r{id}"), Format::Eip2718, 1)).to_vec(),
         balances: {
             let mut balances: Vec<_> =
                 (1..=3).map(|seed| Balance { account: key(seed).account(), credits: 1 << 40 }).collect();

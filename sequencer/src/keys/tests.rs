@@ -7,9 +7,7 @@ fn options(out: &Path, validators: u16) -> DealOptions {
     let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
     DealOptions {
         network: "lockstep-keys-test".into(),
-        rollups: [901, 900]
-            .map(|id| Rollup::new(RollupId(id), format!("r{id}"), Format::Eip2718, 1))
-            .to_vec(),
+        rollups: [901, 900].map(|id| Rollup::new(RollupId(id), format!("r{id}"), Format::Eip2718, 1)).to_vec(),
         balances: vec![Balance { account: AccountKey::ed25519([1; 32]).account(), credits: 5 }],
         places: (0..validators).map(|i| Place { p2p: address(1000 + i), rpc: address(2000 + i) }).collect(),
         pace: Pace::default(),

@@ -167,15 +167,11 @@ fn signatures_are_checked_once_and_wrong_ones_always() {
     let body = |bundles: Vec<SignedBundle>| {
         let mut bundles: Vec<_> = bundles;
         bundles.sort_by_key(|signed| signed.bundle.id());
-        let body = lockstep_protocol::body::Body {
-            cancels: vec![cancel(1, 0, 3)],
-            bundles,
-            ..Default::default()
-        };
+        let body = lockstep_protocol::body::Body { cancels: vec![cancel(1, 0, 3)], bundles, ..Default::default() };
         CheckedBody::new(body, &rules(), |_, _| true).unwrap()
     };
-    assert_eq!(pool.verify(&body(vec![known.clone(), signed(2, 0, 5)])), Ok(()));
+    assert_eq!(pool.verify(&body(vec![known.clone(), signed(2, 0, 5)]), &rules()), Ok(()));
     let mut forged = known;
     forged.signature = Signature::Ed25519([4; 64]);
-    assert!(pool.verify(&body(vec![forged])).is_err(), "another signature over a known bundle is not known");
+    assert!(pool.verify(&body(vec![forged]), &rules()).is_err(), "another signature over a known bundle is not known");
 }
