@@ -36,13 +36,19 @@ pub enum FeedError {
     Follow(#[from] FollowError),
     /// No node gives a header.
     #[error(transparent)]
-    Ask(#[from] lockstep_sdk::Error),
+    Ask(Box<lockstep_sdk::Error>),
     /// The client cannot be made.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// More of the lane is needed at once than is held.
     #[error("a block would need more than {BLOCKS_MAX} lane blocks")]
     TooMuch,
+}
+
+impl From<lockstep_sdk::Error> for FeedError {
+    fn from(error: lockstep_sdk::Error) -> Self {
+        Self::Ask(Box::new(error))
+    }
 }
 
 /// What a source answers with.

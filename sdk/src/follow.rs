@@ -98,7 +98,13 @@ pub enum FollowError {
     #[error("lane {rollup} after height {height}: no node gives anything that can be believed: {faults}")]
     NoAnswer { rollup: RollupId, height: Height, faults: Faults },
     #[error(transparent)]
-    Ask(#[from] Error),
+    Ask(Box<Error>),
+}
+
+impl From<Error> for FollowError {
+    fn from(error: Error) -> Self {
+        Self::Ask(Box::new(error))
+    }
 }
 
 /// Items that are proven to exist and that were not given.

@@ -48,10 +48,14 @@ pub fn free(wanted: usize) -> Result<Vec<SocketAddr>, NoPorts> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, sync::Mutex};
+
+    /// One test begins the search anew, which must not be in the middle of the other's.
+    static TURN: Mutex<()> = Mutex::new(());
 
     #[test]
     fn ports_are_distinct_and_can_be_listened_on() {
+        let _turn = TURN.lock();
         let first = free(8).expect("ports are free");
         let second = free(8).expect("ports are free");
         let all: BTreeSet<_> = first.iter().chain(&second).collect();
@@ -63,6 +67,7 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_passed_over() {
+        let _turn = TURN.lock();
         let taken = free(1).expect("a port is free")[0];
         let _listener = TcpListener::bind(taken).expect("nobody listens there");
         // Once around, so that the search comes by again.

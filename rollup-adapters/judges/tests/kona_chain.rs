@@ -227,7 +227,7 @@ async fn derive(world: &World, chains: &Chains, client: &Client) -> usize {
                 panic!("derivation fails: {error:?}")
             }
         }
-        while let Some(attributes) = pipeline.next() {
+        for attributes in pipeline.by_ref() {
             let inner = &attributes.inner;
             let fields = &inner.payload_attributes;
             let root = fields.parent_beacon_block_root.expect("since Ecotone");
