@@ -314,6 +314,14 @@ impl Machine for Voter {
         self.machine.keys(position, body)
     }
 
+    fn leads(&self, position: &Position, body: &Bytes) -> Vec<Key> {
+        self.machine.leads(position, body)
+    }
+
+    fn more_keys(&self, position: &Position, body: &Bytes, records: &Records) -> Vec<Key> {
+        self.machine.more_keys(position, body, records)
+    }
+
     fn build(&self, position: &Position, candidate: Bytes, records: &Records) -> (Bytes, Outcome) {
         self.machine.build(position, candidate, records)
     }
