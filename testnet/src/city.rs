@@ -218,7 +218,9 @@ async fn settle(rollups: &mut Rollups, senders: &[Sender]) -> Vec<Execution> {
     let expected: Vec<_> = senders.iter().map(|sender| (sender.wallet(), sender.transfers())).collect();
     let deadline = Instant::now() + SETTLE_TIMEOUT;
     let mut executions = rollups.executions(&expected).await;
-    while executions.iter().any(|execution| execution.missing > 0) && Instant::now() < deadline {
+    // What does not answer just now is asked again.
+    let open = |execution: &Execution| execution.missing > 0 || execution.height == u64::MAX;
+    while executions.iter().any(open) && Instant::now() < deadline {
         tokio::time::sleep(LOOK_AGAIN).await;
         executions = rollups.executions(&expected).await;
     }

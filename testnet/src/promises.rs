@@ -52,7 +52,7 @@ pub struct Credits {
 pub struct Execution {
     /// The rollup.
     pub rollup: RollupId,
-    /// The block at which it was looked at.
+    /// The newest block with transactions when it was looked at.
     pub height: u64,
     /// Transfers of the traffic that were ordered.
     pub ordered: u64,

@@ -139,7 +139,7 @@ impl Rollups {
     pub async fn executions(&self, expected: &[(Address, u64)]) -> Vec<Execution> {
         let mut executions = Vec::new();
         for (index, url) in [self.optimism.pages.rpc_url(), self.nitro.pages.rpc_url()].iter().enumerate() {
-            let height = status::height(url).await.unwrap_or(u64::MAX);
+            let height = status::last_filled(url).await.unwrap_or(u64::MAX);
             let mut execution = Execution { rollup: ROLLUPS[index].0, height, ..Execution::default() };
             for (wallet, ordered) in expected {
                 let nonce = status::nonce(url, *wallet).await.unwrap_or(0);

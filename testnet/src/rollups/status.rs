@@ -58,6 +58,21 @@ pub(super) async fn height(url: &str) -> Option<u64> {
     u64::from_str_radix(number.strip_prefix("0x")?, 16).ok()
 }
 
+/// The newest block that executed anything: what comes after it need not be on L1 yet. The inbox's reports of batches make blocks
+/// of a Nitro rollup, and are posted with what comes next.
+pub(super) async fn last_filled(url: &str) -> Option<u64> {
+    let client = client(url)?;
+    let mut number = height(url).await?;
+    loop {
+        let tag = format!("{number:#x}");
+        let block: Value = client.request("eth_getBlockByNumber", rpc_params![tag, false]).await.ok()?;
+        if number == 0 || !block.get("transactions")?.as_array()?.is_empty() {
+            return Some(number);
+        }
+        number -= 1;
+    }
+}
+
 /// Transactions of an account that are executed.
 pub(super) async fn nonce(url: &str, account: Address) -> Option<u64> {
     let number: String = client(url)?.request("eth_getTransactionCount", rpc_params![account, "latest"]).await.ok()?;
