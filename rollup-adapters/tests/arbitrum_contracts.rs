@@ -254,13 +254,17 @@ struct City {
 
 impl City {
     async fn new(contracts: Contracts, name: &str) -> Self {
+        Self::with_depth(contracts, name, DEPTH).await
+    }
+
+    async fn with_depth(contracts: Contracts, name: &str, depth: u64) -> Self {
         let folder = std::env::temp_dir().join(format!("lockstep-{name}-{}", std::process::id()));
         drop(fs::remove_dir_all(&folder));
         let journal = Journal::open(&folder).expect("opens");
         let (lane, script) = mpsc::unbounded_channel();
         let initial = DelayedSource::initial(&contracts.l1, contracts.bridge, contracts.deployed_at).await;
         let (l1, bridge) = (contracts.l1.clone(), contracts.bridge);
-        let adapter = Arbitrum::new(ArbitrumConfig { chain_id: CHAIN, quality: 5, delayed_depth: Some(DEPTH) });
+        let adapter = Arbitrum::new(ArbitrumConfig { chain_id: CHAIN, quality: 5, delayed_depth: Some(depth) });
         let delayed = move |position: &_| DelayedSource::new(l1, bridge, position);
         let initial = initial.expect("the chain is initialised");
         let stream = Stream::new(adapter, Box::new(Script(script)), delayed, journal, initial).await.expect("begins");
@@ -428,6 +432,39 @@ async fn posters_that_are_killed_doubled_and_reorganised_under_post_nothing_twic
     let mut poster = city.poster(1, Target::Calldata).await;
     while poster.round().await.expect("posts what is missing") {}
     assert_eq!(city.posted().await, city.stream.position().next());
+    assert_eq!(city.contracts.derived(&beacon).await, city.meant());
+    fs::remove_dir_all(&city.folder).expect("cleans up");
+}
+
+#[tokio::test]
+async fn reorganisations_of_l1_of_one_to_ten_blocks_are_posted_over() {
+    let Some((anvil, package)) = judges() else { return };
+    let anvil = Anvil::start(&anvil);
+    let contracts = Contracts::deploy(anvil.l1(), &package, true, &addresses()).await;
+    let beacon = Beacon::new(&anvil.url, Slots::Number);
+    // Delayed messages wait until no reorganisation of these can take them back.
+    const DEEPEST: u64 = 10;
+    let mut city = City::with_depth(contracts, "reorganised", DEEPEST + 1).await;
+    for depth in 1..=DEEPEST {
+        let target = if depth % 2 == 0 { Target::Blobs } else { Target::Calldata };
+        // Several batches, some of them below what is taken back.
+        for part in 0..4 {
+            city.contracts.delayed(&[part as u8; 40], "sendL2Message(bytes)").await;
+            city.lane_block(vec![transaction(4 * depth + part, 1_000)]).await;
+            city.contracts.mine(2).await;
+            let mut poster = city.poster(0, target).await;
+            while poster.round().await.expect("posts") {}
+        }
+        let (before, all) = (city.posted().await, city.stream.position().next());
+        assert_eq!(before, all);
+        city.contracts.reorganise(depth).await;
+        let after = city.posted().await;
+        assert!(after < before || depth < 3, "{depth} blocks were taken back, and no batch with them");
+        let mut poster = city.poster(1, target).await;
+        while poster.round().await.expect("posts again what was taken back") {}
+        assert_eq!(city.posted().await, city.stream.position().next(), "depth {depth}");
+    }
+    assert!(city.stream.position().tip.delayed > 5, "delayed messages were sequenced between reorganisations");
     assert_eq!(city.contracts.derived(&beacon).await, city.meant());
     fs::remove_dir_all(&city.folder).expect("cleans up");
 }
