@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::load::schedule::Arrivals;
 
@@ -82,14 +82,27 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 50.0, value_parser = parse_rate)]
     pub rate: f64,
     /// Validators and lanes only: no L1, no rollups.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "l1")]
     pub bare: bool,
+    /// What the rollups are posted to.
+    #[arg(long, value_enum, default_value_t)]
+    pub l1: L1Choice,
     /// When the traffic has ended, leave the network running until Ctrl-C, and keep its folder.
     #[arg(long)]
     pub keep: bool,
     /// Put all files there, and keep them. The folder must be empty, or not exist yet.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+/// What the rollups are posted to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum L1Choice {
+    /// The embedded EVM node; batches travel as calldata.
+    #[default]
+    Embedded,
+    /// anvil, which testnet/evm/judges/install.sh installs from npm; the OP Stack rollup's batches travel in blobs.
+    Anvil,
 }
 
 /// What load to put on the network.
@@ -213,6 +226,10 @@ mod tests {
         assert!(cli.command.is_none() && cli.run.length.is_none() && !cli.run.keep);
         let cli = Cli::try_parse_from(["lockstep-testnet", "--for", "30s"]).expect("a length");
         assert_eq!(cli.run.length, Some(Duration::from_secs(30)));
+        let cli = Cli::try_parse_from(["lockstep-testnet", "--l1", "anvil"]).expect("an L1");
+        assert_eq!(cli.run.l1, L1Choice::Anvil);
+        assert!(Cli::try_parse_from(["lockstep-testnet", "--l1", "geth"]).is_err());
+        assert!(Cli::try_parse_from(["lockstep-testnet", "--l1", "anvil", "--bare"]).is_err());
         assert!(Cli::try_parse_from(["lockstep-testnet", "--rate", "0"]).is_err());
         assert!(Cli::try_parse_from(["lockstep-testnet", "--keep", "load"]).is_err());
     }

@@ -25,7 +25,7 @@ mod nitro;
 mod optimism;
 mod status;
 
-pub use l1::L1_CHAIN;
+pub use l1::{L1_CHAIN, L1Kind};
 pub use status::RollupView;
 
 use l1::L1;
@@ -82,10 +82,10 @@ fn pocket_money() -> U256 {
 
 impl Rollups {
     /// Starts an L1, before there is a log: validators want to look at it.
-    pub async fn start_l1(executable: &Path, folder: &Path, wallets: Vec<Address>) -> Result<L1Started> {
+    pub async fn start_l1(executable: &Path, folder: &Path, wallets: Vec<Address>, kind: L1Kind) -> Result<L1Started> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
         let funded = Funded { begin: now.as_secs(), wallets };
-        let l1 = L1::start(executable, &folder.join("l1"), &funded).await?;
+        let l1 = L1::start(executable, &folder.join("l1"), &funded, kind).await?;
         Ok(L1Started { l1, funded, executable: executable.to_owned(), folder: folder.to_owned() })
     }
 
@@ -167,6 +167,7 @@ impl Rollups {
 
     /// Stops all parts.
     pub async fn stop_all(&mut self) -> Result<()> {
+        self.nitro.stop_deriving();
         child::stop_all(self.children()).await.map(drop)
     }
 }

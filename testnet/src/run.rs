@@ -9,11 +9,11 @@ use lockstep_sequencer::config::{L1Config, Pace};
 
 use crate::{
     city::{City, Ending},
-    cli::RunArgs,
+    cli::{L1Choice, RunArgs},
     folder::Folder,
     network::Plan,
     promises::all_kept,
-    rollups::Rollups,
+    rollups::{L1Kind, Rollups},
     screen::Screen,
     visitor,
 };
@@ -49,7 +49,13 @@ async fn play(args: &RunArgs, screen: &mut Screen, folder: &Folder) -> Result<bo
     let executable = std::env::current_exe().context("finding this executable")?;
     let l1 = match args.bare {
         true => None,
-        false => Some(Rollups::start_l1(&executable, folder.path(), City::wallets()).await?),
+        false => {
+            let kind = match args.l1 {
+                L1Choice::Embedded => L1Kind::Embedded,
+                L1Choice::Anvil => L1Kind::find_anvil()?,
+            };
+            Some(Rollups::start_l1(&executable, folder.path(), City::wallets(), kind).await?)
+        }
     };
     let plan = Plan {
         executable: executable.clone(),

@@ -12,24 +12,11 @@ skip() {
     exit 0
 }
 
-command -v node >/dev/null 2>&1 || skip "node is not installed"
-command -v npm >/dev/null 2>&1 || skip "npm is not installed"
-
-# Installed once for each lock file, so that a second run needs no registry.
-installed=node_modules/.installed-from
-if ! cmp -s package-lock.json "$installed"; then
-    log=$(mktemp)
-    trap 'rm -f "$log"' EXIT
-    # Not `npm ci`: a registry may lack the builds of anvil for other platforms, and that is no fault of the lock file.
-    if ! npm install --no-save --ignore-scripts --no-audit --no-fund >"$log" 2>&1; then
-        if grep -Eq 'ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|ENOTCACHED|network' "$log"; then
-            skip "the npm registry is not reachable"
-        fi
-        cat "$log" >&2
-        exit 1
-    fi
-    cp package-lock.json "$installed"
-fi
+# It says what is missing where it cannot install.
+reason=$(./install.sh) || {
+    [ $? -eq 75 ] || { echo "$reason" >&2; exit 1; }
+    skip "$reason"
+}
 
 target=${CARGO_TARGET_DIR:-../../../target}
 cargo build --quiet --release -p lockstep-evm --example node

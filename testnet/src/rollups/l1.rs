@@ -1,10 +1,19 @@
 //! What L1 does the city stand on?
 //!
-//! The embedded EVM node with a block every two seconds.
+//! The embedded EVM node, or anvil where somebody has it: code that no one here wrote, and that takes blobs. A block every two
+//! seconds either way.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use lockstep_adapters::{
+    poster::{SenderConfig, Sidecar, beacon::Slots},
+    settings::L1Settings,
+};
 
 use super::{Funded, batch_poster, batcher, files, pocket_money, status, wait_for};
 use crate::{
@@ -16,37 +25,125 @@ use crate::{
 /// The chain id of L1.
 pub const L1_CHAIN: u64 = 900;
 /// Time between its blocks: that of the OP Stack rollup, a sixth of Ethereum's, so that there is something to watch.
-const INTERVAL_MS: u64 = 2_000;
+const INTERVAL_SECONDS: u64 = 2;
+/// Names an anvil that is not where the script puts it.
+const ANVIL: &str = "LOCKSTEP_ANVIL";
+/// Where `testnet/evm/judges/install.sh` puts anvil: a folder for each platform.
+const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/evm/judges/node_modules/@foundry-rs");
+
+/// Runs anvil, the arguments of this script, for as long as its standard input is open or until it is asked to stop: anvil itself would go on
+/// when whoever started it is gone.
+const TETHER: &str = r#"
+exec 3<&0
+"$@" & anvil=$!
+{ cat <&3 >/dev/null; kill $anvil; } & tether=$!
+trap 'kill $tether $anvil; wait $anvil; exit 0' TERM INT
+wait $anvil
+status=$?
+kill $tether
+exit $status
+"#;
+
+/// Which software it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum L1Kind {
+    /// The embedded EVM node.
+    #[default]
+    Embedded,
+    /// This anvil.
+    Anvil(PathBuf),
+}
 
 /// A running L1.
 pub(super) struct L1 {
     pub(super) child: Child,
     rpc: SocketAddr,
+    kind: L1Kind,
+}
+
+impl L1Kind {
+    /// The anvil of this machine: named in `LOCKSTEP_ANVIL`, or installed by our script.
+    pub fn find_anvil() -> Result<Self> {
+        if let Some(named) = std::env::var_os(ANVIL) {
+            return Ok(Self::Anvil(named.into()));
+        }
+        let platforms = std::fs::read_dir(INSTALLED).into_iter().flatten().filter_map(Result::ok);
+        // The package without a platform is a launcher, which stays behind when it is killed.
+        let mut found = platforms.map(|platform| platform.path().join("bin/anvil")).filter(|path| is_binary(path));
+        found.next().map(Self::Anvil).with_context(|| {
+            format!(
+                "anvil is not installed: run testnet/evm/judges/install.sh, or name one with {ANVIL}=/path/to/anvil"
+            )
+        })
+    }
+}
+
+/// Whether there is a program, and not a script that starts another.
+fn is_binary(path: &Path) -> bool {
+    let mut start = [0; 2];
+    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start));
+    read.is_ok() && start != *b"#!"
 }
 
 impl L1 {
-    pub(super) async fn start(executable: &Path, folder: &Path, funded: &Funded) -> Result<Self> {
+    pub(super) async fn start(executable: &Path, folder: &Path, funded: &Funded, kind: L1Kind) -> Result<Self> {
         let folder = files::folder(folder)?;
         let rpc = ports::free(1)?[0];
         let accounts = [batcher().address(), batch_poster().address()];
         let genesis = lockstep_evm::genesis(L1_CHAIN, funded.begin, &accounts, pocket_money());
-        files::json(&folder.join("genesis.json"), &genesis)?;
-        let settings = ChainSettings {
-            genesis: folder.join("genesis.json"),
-            data: folder.join("data"),
-            rpc,
-            role: ChainRole::L1 { interval_ms: INTERVAL_MS },
+        let genesis_file = folder.join("genesis.json");
+        files::json(&genesis_file, &genesis)?;
+        let mut child = match &kind {
+            L1Kind::Embedded => {
+                let role = ChainRole::L1 { interval_ms: INTERVAL_SECONDS * 1_000 };
+                let settings = ChainSettings { genesis: genesis_file, data: folder.join("data"), rpc, role };
+                files::toml(&folder.join("chain.toml"), &settings)?;
+                let arguments = vec!["chain".into(), "--config".into(), folder.join("chain.toml").into()];
+                Child::new("l1", executable, arguments, folder.join("chain.log"))
+            }
+            L1Kind::Anvil(anvil) => {
+                let mut arguments: Vec<OsString> = vec!["-c".into(), TETHER.into(), "anvil".into(), anvil.into()];
+                arguments.extend(["--init".into(), genesis_file.into()]);
+                let numbers = [
+                    ("--port", u64::from(rpc.port())),
+                    ("--chain-id", L1_CHAIN),
+                    ("--timestamp", funded.begin),
+                    ("--block-time", INTERVAL_SECONDS),
+                    ("--accounts", 1),
+                ];
+                arguments.extend(numbers.iter().flat_map(|(name, number)| [name.into(), number.to_string().into()]));
+                arguments.extend(["--hardfork", "prague", "--order", "fifo", "--silent"].map(OsString::from));
+                Child::new("l1", Path::new("/bin/sh"), arguments, folder.join("anvil.log"))
+            }
         };
-        files::toml(&folder.join("chain.toml"), &settings)?;
-        let arguments = vec!["chain".into(), "--config".into(), folder.join("chain.toml").into()];
-        let mut child = Child::new("l1", executable, arguments, folder.join("chain.log"));
         child.start()?;
         let url = format!("http://{rpc}");
         wait_for(&mut child, async || status::block_hash(&url, 0).await).await?;
-        Ok(Self { child, rpc })
+        Ok(Self { child, rpc, kind })
     }
 
     pub(super) fn rpc_url(&self) -> String {
         format!("http://{}", self.rpc)
+    }
+
+    /// How drivers and posters reach it.
+    pub(super) fn settings(&self, poll_ms: u64) -> L1Settings {
+        let (beacon, slots) = match self.takes_blobs() {
+            true => (Some(self.rpc_url()), Slots::Number),
+            false => (None, Slots::default()),
+        };
+        L1Settings { rpc: self.rpc_url(), beacon, slots, timeout_ms: 5_000, poll_ms }
+    }
+
+    /// How posters send to it.
+    pub(super) fn sender(&self, poll_ms: u64) -> SenderConfig {
+        // Of the hard fork that anvil is started with.
+        let sidecar = if self.takes_blobs() { Sidecar::Eip4844 } else { Sidecar::default() };
+        SenderConfig { poll_ms, sidecar, ..SenderConfig::default() }
+    }
+
+    /// Whether it takes blobs, and gives them back.
+    pub(super) fn takes_blobs(&self) -> bool {
+        self.kind != L1Kind::Embedded
     }
 }

@@ -9,9 +9,9 @@ use alloy_primitives::hex;
 use anyhow::{Context, Result};
 use lockstep_adapters::{
     arbitrum::post::{PostConfig, Target},
-    poster::{L1 as L1Client, Rpc, SenderConfig, SignerConfig, beacon::Slots},
+    poster::{L1 as L1Client, Rpc, SignerConfig},
     settings::{
-        L1Settings, Log, StatusSettings,
+        Log, StatusSettings,
         arbitrum::{Chain, DriveSettings, FeedSettings, LaneSettings, PostSettings},
     },
 };
@@ -94,13 +94,7 @@ impl Nitro {
             let genesis = std::fs::canonicalize(log_genesis).context("finding the log's genesis")?;
             Ok(LaneSettings { genesis, nodes: nodes.to_vec(), data: data.into() })
         };
-        let l1_settings = L1Settings {
-            rpc: l1.rpc_url(),
-            beacon: None,
-            slots: Slots::default(),
-            timeout_ms: 5_000,
-            poll_ms: POLL_MS,
-        };
+        let l1_settings = l1.settings(POLL_MS);
         let drive = DriveSettings {
             chain: contracts.clone(),
             lane: lane("drive")?,
@@ -116,13 +110,13 @@ impl Nitro {
             l1: l1_settings,
             signer: SignerConfig { key_file: Some("poster.key".into()), ..SignerConfig::default() },
             post: PostConfig {
-                // The embedded L1 takes no blobs.
+                // The derivation beside it reads calldata alone.
                 target: Target::Calldata,
                 max_delay_seconds: MAX_DELAY_SECONDS,
                 poll_ms: POLL_MS,
                 ..PostConfig::default()
             },
-            sender: SenderConfig { poll_ms: POLL_MS, ..SenderConfig::default() },
+            sender: l1.sender(POLL_MS),
             status: StatusSettings { listen: post_status },
             log: Log::default(),
         };
@@ -144,6 +138,13 @@ impl Nitro {
         let deriving = tokio::spawn(derive::run(l1_client, sequencer_inbox, deployed_at, genesis, url, tell));
         let pages = Pages { rpc, drive: drive_status, post: post_status, derived };
         Ok(Self { children: [client, driver, poster], pages, deriving })
+    }
+}
+
+impl Nitro {
+    /// Derives no more: L1 is about to stop.
+    pub(super) fn stop_deriving(&self) {
+        self.deriving.abort();
     }
 }
 
@@ -182,6 +183,6 @@ impl Pages {
 
 impl Drop for Nitro {
     fn drop(&mut self) {
-        self.deriving.abort();
+        self.stop_deriving();
     }
 }

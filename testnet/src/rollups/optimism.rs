@@ -8,10 +8,10 @@ use std::{net::SocketAddr, path::Path};
 use alloy_primitives::{Address, B256, hex, keccak256};
 use anyhow::{Context, Result};
 use lockstep_adapters::{
-    optimism::post::PostConfig,
-    poster::{SenderConfig, SignerConfig, beacon::Slots},
+    optimism::post::{PostConfig, Target},
+    poster::SignerConfig,
     settings::{
-        L1Settings, Log, StatusSettings,
+        Log, StatusSettings,
         optimism::{DriveSettings, DrivenExecution, DriverChoices, PostSettings, ReadExecution},
     },
 };
@@ -91,13 +91,7 @@ impl Optimism {
 
         let l1_genesis = status::block_hash(&l1.rpc_url(), 0).await.context("L1 does not answer")?;
         files::json(&folder.join("rollup.json"), &rollup_json(rollup.0, funded.begin, l1_genesis, genesis_hash))?;
-        let l1_settings = L1Settings {
-            rpc: l1.rpc_url(),
-            beacon: None,
-            slots: Slots::default(),
-            timeout_ms: 5_000,
-            poll_ms: POLL_MS,
-        };
+        let l1_settings = l1.settings(POLL_MS);
         let drive = DriveSettings {
             rollup: "rollup.json".into(),
             genesis: std::fs::canonicalize(log_genesis).context("finding the log's genesis")?,
@@ -122,12 +116,12 @@ impl Optimism {
             l1: l1_settings,
             signer: SignerConfig { key_file: Some("batcher.key".into()), ..SignerConfig::default() },
             post: PostConfig {
+                target: if l1.takes_blobs() { Target::Blobs } else { Target::Calldata },
                 enough_bytes: ENOUGH_BYTES,
                 max_delay_seconds: MAX_DELAY_SECONDS,
                 poll_ms: POLL_MS,
-                ..PostConfig::default()
             },
-            sender: SenderConfig { poll_ms: POLL_MS, ..SenderConfig::default() },
+            sender: l1.sender(POLL_MS),
             brotli_quality: 9,
             status: StatusSettings { listen: post_status },
             log: Log::default(),

@@ -3,7 +3,10 @@
 use std::{path::Path, time::Duration};
 
 use lockstep_sequencer::config::L1Config;
-use lockstep_testnet::{city::City, rollups::Rollups};
+use lockstep_testnet::{
+    city::City,
+    rollups::{L1Kind, Rollups},
+};
 
 use super::{EXECUTABLE, assert_kept, plan, turn};
 
@@ -14,7 +17,9 @@ const A_WHILE: Duration = Duration::from_secs(6);
 async fn every_part_of_the_rollups_may_be_killed_while_they_work() {
     let _turn = turn().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let l1 = Rollups::start_l1(Path::new(EXECUTABLE), folder.path(), City::wallets()).await.expect("an L1");
+    let l1 = Rollups::start_l1(Path::new(EXECUTABLE), folder.path(), City::wallets(), L1Kind::Embedded)
+        .await
+        .expect("an L1");
     let mut plan = plan(folder.path());
     plan.l1 = Some(L1Config { confirmations: 1, poll_ms: 200, ..L1Config::new(l1.url()) });
     let mut city = City::start(plan, &[0, 2], |_| {}).await.expect("a network");
