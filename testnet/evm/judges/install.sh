@@ -14,7 +14,10 @@ command -v npm >/dev/null 2>&1 || unavailable "npm is not installed"
 
 # Once for each lock file, so that a second run needs no registry.
 installed=node_modules/.installed-from
-cmp -s package-lock.json "$installed" && exit 0
+if cmp -s package-lock.json "$installed"; then
+    echo "installed already"
+    exit 0
+fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 # Not `npm ci`: a registry may lack the builds of anvil for other platforms, and that is no fault of the lock file.
@@ -26,3 +29,4 @@ if ! npm install --no-save --ignore-scripts --no-audit --no-fund >"$log" 2>&1; t
     exit 1
 fi
 cp package-lock.json "$installed"
+echo "installed in $PWD/node_modules"

@@ -31,8 +31,8 @@ const ANVIL: &str = "LOCKSTEP_ANVIL";
 /// Where `testnet/evm/judges/install.sh` puts anvil: a folder for each platform.
 const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/evm/judges/node_modules/@foundry-rs");
 
-/// Runs anvil, the arguments of this script, for as long as its standard input is open or until it is asked to stop: anvil itself would go on
-/// when whoever started it is gone.
+/// Runs its arguments, which are anvil and anvil's, while its standard input is open, until it is asked to stop: anvil itself
+/// would go on when whoever started it is gone.
 const TETHER: &str = r#"
 exec 3<&0
 "$@" & anvil=$!
@@ -45,10 +45,9 @@ exit $status
 "#;
 
 /// Which software it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum L1Kind {
     /// The embedded EVM node.
-    #[default]
     Embedded,
     /// This anvil.
     Anvil(PathBuf),

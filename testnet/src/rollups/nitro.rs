@@ -139,9 +139,7 @@ impl Nitro {
         let pages = Pages { rpc, drive: drive_status, post: post_status, derived };
         Ok(Self { children: [client, driver, poster], pages, deriving })
     }
-}
 
-impl Nitro {
     /// Derives no more: L1 is about to stop.
     pub(super) fn stop_deriving(&self) {
         self.deriving.abort();
