@@ -229,6 +229,8 @@ impl DealArgs {
             places: places.ok_or_else(too_high)?,
             pace: Pace::default(),
             l1: self.l1.clone().map(L1Config::new),
+            settlement: None,
+            rollup_nodes: Vec::new(),
             out: self.out.clone(),
         })
     }

@@ -12,7 +12,7 @@ use std::{
 
 use jsonrpsee_http_client::HttpClientBuilder;
 use lockstep_consensus::config::Timing;
-use lockstep_protocol::ids::Hash32;
+use lockstep_protocol::ids::{Hash32, RollupId};
 use serde::{Deserialize, Serialize};
 
 use crate::public::PublicConfig;
@@ -47,6 +47,9 @@ pub struct Config {
     /// The L1 that rollups post to; without it the node moves no L1 origin, and votes for none that others move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub l1: Option<L1Config>,
+    /// This validator's own node of each rollup that takes part in settlements. Of a rollup without one it attests nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rollups: Vec<RollupConfig>,
     /// When blocks are made.
     #[serde(default)]
     pub pace: Pace,
@@ -111,6 +114,25 @@ pub struct L1Config {
     /// How often it is asked.
     #[serde(default = "L1Config::poll_ms")]
     pub poll_ms: u64,
+}
+
+/// A rollup's node, of this validator's own choice: what it says is what the validator signs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollupConfig {
+    /// The rollup.
+    pub id: RollupId,
+    /// Its JSON-RPC over HTTP.
+    pub rpc: String,
+    /// How often it is asked, milliseconds.
+    #[serde(default = "RollupConfig::poll_ms")]
+    pub poll_ms: u64,
+}
+
+impl RollupConfig {
+    fn poll_ms() -> u64 {
+        250
+    }
 }
 
 /// When blocks are made.

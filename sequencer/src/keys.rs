@@ -18,11 +18,12 @@ use lockstep_protocol::{
     genesis::{Balance, Genesis, GenesisError, GroupKeyBytes, Rollup},
     hex,
     ids::{Account, Hash32},
+    settlement::config::SettlementConfig,
     signature::AccountKey,
 };
 use rand::{TryRngCore, rngs::OsRng};
 
-use crate::config::{Config, KeyPaths, L1Config, Log, P2p, Pace, Pool, Retention, Rpc};
+use crate::config::{Config, KeyPaths, L1Config, Log, P2p, Pace, Pool, Retention, RollupConfig, Rpc};
 
 /// Longest key file: a line of a kind and a few dozen bytes in hexadecimal.
 const MAX_KEY_FILE_BYTES: u64 = 4096;
@@ -74,6 +75,10 @@ pub struct DealOptions {
     pub pace: Pace,
     /// The L1 node that every validator looks at. Each operator should put one of their own there.
     pub l1: Option<L1Config>,
+    /// What may move between rollups; without it nothing does.
+    pub settlement: Option<SettlementConfig>,
+    /// The rollup nodes that every validator looks at. Each operator should put their own there.
+    pub rollup_nodes: Vec<RollupConfig>,
     /// The folder to write to. It may exist, but not hold a network already.
     pub out: PathBuf,
 }
@@ -277,7 +282,7 @@ pub fn load_identity(paths: &KeyPaths) -> Result<Identity, KeysError> {
 ///
 /// Whoever runs this has seen every secret. Move each folder to its validator's machine, and keep none.
 pub fn deal(options: DealOptions) -> Result<Dealt, KeysError> {
-    let DealOptions { network, mut rollups, mut balances, places, pace, l1, out } = options;
+    let DealOptions { network, mut rollups, mut balances, places, pace, l1, settlement, rollup_nodes, out } = options;
     rollups.sort_by_key(|rollup| rollup.id);
     balances.sort_by_key(|balance| balance.account);
     let count = u32::try_from(places.len()).map_err(|_| KeyError::Validators(places.len()))?;
@@ -291,7 +296,7 @@ pub fn deal(options: DealOptions) -> Result<Dealt, KeysError> {
         validators: group.validators().collect(),
         rollups,
         balances,
-        settlement: None,
+        settlement,
     };
     genesis.rules()?;
     let genesis_file = out.join("genesis.json");
@@ -319,6 +324,7 @@ pub fn deal(options: DealOptions) -> Result<Dealt, KeysError> {
             rpc: Rpc { listen: place.rpc, ..Rpc::default() },
             public: None,
             l1: l1.clone(),
+            rollups: rollup_nodes.clone(),
             pace: pace.clone(),
             pool: Pool::default(),
             retention: Retention::default(),

@@ -65,6 +65,8 @@ impl Network {
             places,
             pace,
             l1,
+            settlement: None,
+            rollup_nodes: Vec::new(),
             out: folder,
         })
         .context("dealing the network")?;

@@ -22,6 +22,12 @@ use crate::{
     state::{Key, account_key, lane_key, treasury_key},
 };
 
+mod settlement;
+
+pub use settlement::{
+    CorridorStatus, DecisionPage, Fact, FactRefused, FactSent, OrderedBy, RollupStatus, SettlementStatus, UnsettledPage,
+};
+
 /// Error codes, from JSON-RPC 2.0 and EIP-1474.
 pub mod codes {
     /// Parameters that are not what the method takes (JSON-RPC 2.0).
@@ -51,6 +57,8 @@ pub enum QueryError {
     UnknownRollup { rollup: RollupId },
     #[error("nothing is known of bundle {bundle}: send it again, or prove its outcome by its account and nonce")]
     UnknownBundle { bundle: BundleId },
+    #[error("nothing is known of settlement {settlement}")]
+    UnknownSettlement { settlement: SettlementId },
     #[error("at most {max} are allowed, found {found}")]
     TooMany { max: u64, found: u64 },
     #[error("{detail}")]
@@ -115,15 +123,31 @@ pub struct BundleStatus {
 }
 
 /// How far a leg has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LegStatus {
     /// The leg's rollup.
     pub rollup: RollupId,
-    /// The level reached.
+    /// The level reached, as far as the node that is asked can see: one without a node of the rollup sees the order only.
     pub level: Level,
     /// The lane's sequence after the block that ordered it.
     pub sequence: u64,
+    /// The rollup's block that executed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<u64>,
+    /// Transactions of it that the rollup left out, and why: a leg that was ordered may still be invalid there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedTransaction>,
+}
+
+/// A transaction that was ordered, and that its rollup left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SkippedTransaction {
+    /// Its place in the leg.
+    pub index: usize,
+    /// Why, in the rollup's terms: `nonce too low`, `insufficient funds`.
+    pub reason: String,
 }
 
 /// How far a leg has come. Ordering is not execution: a leg may still fail by its rollup's own rules.

@@ -12,6 +12,8 @@ fn options(out: &Path, validators: u16) -> DealOptions {
         places: (0..validators).map(|i| Place { p2p: address(1000 + i), rpc: address(2000 + i) }).collect(),
         pace: Pace::default(),
         l1: None,
+        settlement: None,
+        rollup_nodes: Vec::new(),
         out: out.to_owned(),
     }
 }

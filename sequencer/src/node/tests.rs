@@ -46,6 +46,8 @@ impl Network {
             places: held.iter().map(place).collect(),
             pace: Pace { heartbeat_ms: 100, min_interval_ms: 10 },
             l1: None,
+            settlement: None,
+            rollup_nodes: Vec::new(),
             out: folder.path().join("net"),
         });
         Self { dealt: dealt.expect("dealt"), _folder: folder }

@@ -38,9 +38,10 @@ impl Failure {
                 QueryError::BadRequest { .. } => codes::INVALID_PARAMS,
                 QueryError::TooMany { .. } | QueryError::TooSlow { .. } => codes::LIMIT,
                 QueryError::AheadOfTip { .. } | QueryError::NotReady { .. } => codes::UNAVAILABLE,
-                QueryError::Pruned { .. } | QueryError::UnknownRollup { .. } | QueryError::UnknownBundle { .. } => {
-                    codes::NOT_FOUND
-                }
+                QueryError::Pruned { .. }
+                | QueryError::UnknownRollup { .. }
+                | QueryError::UnknownBundle { .. }
+                | QueryError::UnknownSettlement { .. } => codes::NOT_FOUND,
             },
         }
     }

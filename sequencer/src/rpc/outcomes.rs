@@ -130,7 +130,7 @@ impl Outcomes {
             let mut legs = Vec::with_capacity(ordered.rollups.len());
             for rollup in ordered.rollups {
                 let sequence = self.index.leaf_at(rollup, height)?.sequence;
-                legs.push(LegStatus { rollup, level: Level::Ordered, sequence });
+                legs.push(LegStatus { rollup, level: Level::Ordered, sequence, block: None, skipped: Vec::new() });
             }
             let state = BundleState::Ordered { height, fee: ordered.fee };
             return Ok(Some(BundleStatus { bundle_id: id, state, legs, tip: tip.max(height) }));

@@ -196,7 +196,13 @@ fn a_lane_item_and_a_status_read_back_from_json() {
     let status = BundleStatus {
         bundle_id: BundleId([5; 32]),
         state: BundleState::Ordered { height: Height(4), fee: 9 },
-        legs: vec![LegStatus { rollup: RollupId(10), level: Level::Ordered, sequence: 1 }],
+        legs: vec![LegStatus {
+            rollup: RollupId(10),
+            level: Level::Ordered,
+            sequence: 1,
+            block: None,
+            skipped: Vec::new(),
+        }],
         tip: Height(5),
     };
     let json = serde_json::to_value(&status).unwrap();
