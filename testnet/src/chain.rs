@@ -17,6 +17,8 @@ use lockstep_evm::{BlockInput, Config, Genesis, L1, Node, Optimism, Role, Rollup
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use crate::rollups::nitro::finality;
+
 /// Pause after a feed that could not be followed. The follower itself waits longer where nobody listens.
 const FEED_PAUSE: Duration = Duration::from_millis(200);
 /// What a Nitro-style rollup asks for gas: Arbitrum One's floor, which does not move.
@@ -56,6 +58,10 @@ pub enum ChainRole {
     Nitro {
         /// `ws://host:port`.
         feed: String,
+        /// L1's JSON-RPC: what it has is safe or final here.
+        l1: String,
+        /// The rollup's SequencerInbox there.
+        inbox: Address,
     },
 }
 
@@ -84,8 +90,9 @@ pub async fn run(settings: ChainSettings, stop: impl Future<Output = ()>) -> Res
     let node = Node::start(config).await?;
     tokio::pin!(stop);
     match settings.role {
-        ChainRole::Nitro { feed } => tokio::select! {
+        ChainRole::Nitro { feed, l1, inbox } => tokio::select! {
             ended = follow(&node, FollowerConfig::new(feed, chain_id)) => ended?,
+            ended = finality::run(&node, &l1, inbox) => ended?,
             () = stop => {}
         },
         ChainRole::L1 { .. } | ChainRole::Optimism { .. } => stop.await,
@@ -138,5 +145,5 @@ pub(crate) fn derived(genesis: Genesis) -> Config {
 }
 
 fn nitro_rules() -> Role {
-    Role::Rollup(Rollup { base_fee: Some(NITRO_BASE_FEE_WEI), beneficiary: Address::ZERO })
+    Role::Rollup(Rollup { base_fee: Some(NITRO_BASE_FEE_WEI), beneficiary: Address::ZERO, l1_decides: true })
 }

@@ -21,7 +21,7 @@ use crate::{
 
 mod files;
 mod l1;
-mod nitro;
+pub(crate) mod nitro;
 mod optimism;
 mod status;
 

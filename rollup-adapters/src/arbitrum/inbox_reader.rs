@@ -16,6 +16,8 @@ use crate::poster::{L1, RpcError};
 /// Looks before it is given up for now: L1 has a new block every few seconds, a look takes far less.
 const LOOKS_MAX: usize = 5;
 
+const MESSAGES: &str = "sequencerReportedSubMessageCount()";
+
 /// Why the inbox's state is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum InboxError {
@@ -76,7 +78,14 @@ impl InboxReader {
 
     /// Messages that L1 has.
     pub async fn messages(&self) -> Result<u64, InboxError> {
-        self.number(self.bridge, "sequencerReportedSubMessageCount()").await
+        self.number(self.bridge, MESSAGES).await
+    }
+
+    /// Messages that L1 has for good.
+    pub async fn messages_finalized(&self) -> Result<u64, InboxError> {
+        let answer = self.l1.call_at(self.bridge, &abi::Call::new(MESSAGES).finish(), "finalized").await?;
+        // Nobody answers in a block before the contract's.
+        Ok(abi::Words(&answer).number(0).unwrap_or(0))
     }
 
     /// Where the inbox stands now.

@@ -260,8 +260,13 @@ impl L1 {
 
     /// What a contract answers, at the latest block.
     pub async fn call(&self, to: Address, data: &[u8]) -> Result<Bytes, RpcError> {
+        self.call_at(to, data, "latest").await
+    }
+
+    /// What a contract answers at the block with this tag.
+    pub async fn call_at(&self, to: Address, data: &[u8], tag: &str) -> Result<Bytes, RpcError> {
         let call = json!({ "to": to, "input": Bytes::copy_from_slice(data) });
-        self.rpc.call("eth_call", &[call, json!("latest")]).await
+        self.rpc.call("eth_call", &[call, json!(tag)]).await
     }
 
     /// Hands a signed transaction to the node.

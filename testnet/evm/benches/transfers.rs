@@ -64,7 +64,8 @@ async fn run(addresses: &[Address], raw: &[Vec<Bytes>], folder: Option<&Path>) -
     let rich = U256::from(10).pow(U256::from(20));
     let mut genesis = lockstep_evm::genesis(CHAIN, START, addresses, rich);
     genesis.gas_limit = 1_000_000_000;
-    let role = Role::Rollup(Rollup { base_fee: Some(1_000_000), beneficiary: Address::repeat_byte(1) });
+    let role =
+        Role::Rollup(Rollup { base_fee: Some(1_000_000), beneficiary: Address::repeat_byte(1), l1_decides: false });
     let config = Config { folder: folder.map(Path::to_owned), ..Config::new(genesis, role) };
     let node = Node::start(config).await.expect("it starts");
     let start = Instant::now();

@@ -75,7 +75,7 @@ async fn main() -> anyhow::Result<()> {
                 None => B256::ZERO,
             },
         }),
-        Kind::Rollup => Role::Rollup(Rollup { base_fee: None, beneficiary: Default::default() }),
+        Kind::Rollup => Role::Rollup(Rollup::default()),
     };
     let config = Config { rpc: arguments.rpc, folder: arguments.folder, ..Config::new(genesis, role) };
     let node = Node::start(config).await?;

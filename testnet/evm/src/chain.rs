@@ -17,9 +17,11 @@ use std::{
 pub const BLOCKS_MAX: usize = 86_400;
 /// Transactions kept in memory with their receipts, so that full blocks do not fill it: about 2 GB at 1 KB each.
 pub const TRANSACTIONS_MAX: usize = 2_000_000;
-/// Blocks behind the head whose state is kept: more than any reorganisation or proof of a recent block needs, and each
+/// Blocks behind the head whose state is kept, so that they can be asked and proven: three minutes at ten blocks a second. Each
 /// costs only the nodes that it changed.
-pub const STATES_MAX: u64 = 1_024;
+pub const STATES_MAX: u64 = 2_048;
+/// The same where finality is further behind: who settles on what is final wants proofs of it.
+pub const STATES_UNTIL_FINAL_MAX: u64 = 4 * STATES_MAX;
 /// Blocks beside the chain that are kept for a driver that comes back to them.
 pub const SIDE_BLOCKS_MAX: usize = 256;
 /// How far `BLOCKHASH` reaches.
@@ -205,21 +207,28 @@ impl Chain {
         Some(HeadChange { removed, added })
     }
 
+    /// The oldest block whose state is kept without being named by a tag.
+    fn oldest_state(&self) -> u64 {
+        let head = self.head.header.number;
+        let finalized = self.finalized().map_or(0, |block| block.header.number);
+        head.saturating_sub(STATES_MAX).min(finalized).max(head.saturating_sub(STATES_UNTIL_FINAL_MAX))
+    }
+
     fn prune(&mut self) {
-        let oldest_state = self.head.header.number.saturating_sub(STATES_MAX);
-        let genesis = self.genesis.hash;
-        if self.states.len() as u64 > STATES_MAX + STATES_MAX / 8 {
+        let oldest_state = self.oldest_state();
+        // Whoever asks by a tag must find its state, however old.
+        let tagged = [self.genesis.hash, self.safe, self.finalized];
+        let wanted = self.head.header.number - oldest_state;
+        if self.states.len() as u64 > wanted + STATES_MAX / 8 {
             let blocks = &self.blocks;
             self.states.retain(|hash, _| {
-                *hash == genesis || blocks.get(hash).is_some_and(|block| block.header.number >= oldest_state)
+                tagged.contains(hash) || blocks.get(hash).is_some_and(|block| block.header.number >= oldest_state)
             });
         }
         while self.canonical.len() > BLOCKS_MAX || self.transactions.len() > TRANSACTIONS_MAX {
-            // The genesis stays: `earliest` and the chain's identity are it.
-            let Some((&number, &hash)) = self.canonical.range(self.genesis.header.number + 1..).next() else { return };
-            if hash == self.head.hash || hash == self.safe || hash == self.finalized {
-                return;
-            }
+            // The genesis stays: `earliest` and the chain's identity are it. So do the others that have names.
+            let mut oldest = self.canonical.range(self.genesis.header.number + 1..self.head.header.number);
+            let Some((&number, &hash)) = oldest.find(|(_, hash)| !tagged.contains(hash)) else { return };
             self.canonical.remove(&number);
             self.states.remove(&hash);
             for tx in self.blocks.remove(&hash).iter().flat_map(|block| &block.transactions) {

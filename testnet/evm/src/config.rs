@@ -89,12 +89,15 @@ pub enum OpFork {
 }
 
 /// A rollup that follows an in-process driver.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Rollup {
     /// A base fee that does not move, in wei; EIP-1559 when absent.
     pub base_fee: Option<u64>,
     /// Who earns the fees where a block does not say.
     pub beneficiary: Address,
+    /// Whether [`crate::Node::mark`] says what is safe and final, as L1 has it. Else every block is both at once, for nobody
+    /// behind an in-process driver takes its blocks back but itself.
+    pub l1_decides: bool,
 }
 
 impl Config {

@@ -29,8 +29,8 @@ use tracing::{info, warn};
 pub(crate) const HEADS_MAX: usize = 1_024;
 /// Blocks between two dumps of the state: what a restart executes again at most, with [`DUMP_DEPTH`].
 const DUMP_BLOCKS: u64 = 256;
-/// How far behind the head a dump is, so that a reorganisation after a restart finds the states that it goes back to.
-const DUMP_DEPTH: u64 = 64;
+/// How far behind the head a dump is, so that who asks for a recent state, or goes back to one, finds it after a restart too.
+const DUMP_DEPTH: u64 = 1_024;
 
 /// What all faces of a node share.
 #[derive(Debug)]
@@ -183,15 +183,39 @@ impl Core {
         Ok(change)
     }
 
+    /// Says which of the chain's blocks are safe and final, by number, and keeps it durably. Numbers above the head mean the
+    /// head; what is final stays so, and is safe.
+    pub(crate) fn mark(&self, safe: u64, finalized: u64) -> Result<(), StoreError> {
+        let mut chain = self.chain_mut();
+        let head = chain.head().header.number;
+        let held = |block: Option<&Arc<Block>>| block.map_or(0, |block| block.header.number);
+        let finalized = finalized.min(head).max(held(chain.finalized()));
+        let safe = safe.min(head).max(finalized);
+        let hash = |number| chain.by_number(number).map(|block| block.hash);
+        // A block that is no longer kept is older than what a tag could be moved to.
+        let (Some(safe), Some(finalized)) = (hash(safe), hash(finalized)) else { return Ok(()) };
+        if chain.safe().map(|block| block.hash) == Some(safe)
+            && chain.finalized().map(|block| block.hash) == Some(finalized)
+        {
+            return Ok(());
+        }
+        chain.mark(safe, finalized);
+        if let Some(store) = &self.store {
+            let tags = Tags { head: chain.head().hash, safe, finalized };
+            // Not synced by itself: a tag that is forgotten in a crash is told again.
+            store.lock().unwrap_or_else(PoisonError::into_inner).append(&RecordRef::Head(tags))?;
+        }
+        Ok(())
+    }
+
     fn derived_tags(&self, chain: &Chain) -> (B256, B256) {
         let head = chain.head().header.number;
         let behind =
             |depth: u64| chain.by_number(head.saturating_sub(depth)).map_or(chain.genesis().hash, |block| block.hash);
         match &self.role {
             Role::L1(l1) => (behind(l1.safe_depth), behind(l1.finalized_depth)),
-            // Nothing behind an in-process driver takes its blocks back but itself.
-            Role::Rollup(_) => (chain.head().hash, chain.head().hash),
-            Role::Optimism(_) => (
+            Role::Rollup(rollup) if !rollup.l1_decides => (chain.head().hash, chain.head().hash),
+            Role::Rollup(_) | Role::Optimism(_) => (
                 chain.safe().map_or(chain.genesis().hash, |block| block.hash),
                 chain.finalized().map_or(chain.genesis().hash, |block| block.hash),
             ),

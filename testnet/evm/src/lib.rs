@@ -73,7 +73,7 @@ mod trie;
 
 pub use alloy_genesis::Genesis;
 pub use block::{Block, Receipt};
-pub use chain::{BLOCKS_MAX, HeadChange, SIDE_BLOCKS_MAX, STATES_MAX, TRANSACTIONS_MAX};
+pub use chain::{BLOCKS_MAX, HeadChange, SIDE_BLOCKS_MAX, STATES_MAX, STATES_UNTIL_FINAL_MAX, TRANSACTIONS_MAX};
 pub use config::{
     Config, GAS_LIMIT, INITIAL_BASE_FEE, L1, OP_BASE_FEE, OpFork, Optimism, Role, Rollup, genesis, op_genesis,
 };

@@ -145,6 +145,17 @@ impl Node {
         Ok(tokio::task::spawn_blocking(move || rollup::execute_block(&core, input, beneficiary)).await??)
     }
 
+    /// Says up to which block L1 has the rollup's blocks, and up to which for good: `safe` and `finalized` of the RPC. For a
+    /// rollup where [`crate::Rollup::l1_decides`]. Numbers above the head mean the head; `finalized` never goes back.
+    pub async fn mark(&self, safe: u64, finalized: u64) -> Result<(), NodeError> {
+        if !matches!(&self.core.role, Role::Rollup(role) if role.l1_decides) {
+            return Err(NodeError::Role);
+        }
+        let core = self.core.clone();
+        tokio::task::spawn_blocking(move || core.mark(safe, finalized)).await?.map_err(CoreError::Store)?;
+        Ok(())
+    }
+
     /// What [`Self::execute_block`] would make, in any role; nothing is kept. Drivers of the Engine API ask this which
     /// transactions to leave out of their attributes.
     pub async fn simulate(&self, input: BlockInput) -> Result<BlockResult, NodeError> {

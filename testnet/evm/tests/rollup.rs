@@ -27,7 +27,7 @@ async fn rollup(folder: Option<&Path>) -> Node {
 
 async fn start(folder: Option<&Path>) -> Result<Node, NodeError> {
     let genesis = lockstep_evm::genesis(CHAIN, START, &dev_accounts(), ether(100));
-    let role = Role::Rollup(Rollup { base_fee: None, beneficiary: Address::repeat_byte(0xfe) });
+    let role = Role::Rollup(Rollup { beneficiary: Address::repeat_byte(0xfe), ..Rollup::default() });
     Node::start(Config { folder: folder.map(Path::to_owned), ..Config::new(genesis, role) }).await
 }
 
@@ -274,7 +274,7 @@ async fn a_folder_of_another_chain_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     rollup(Some(folder.path())).await.stop().await;
     let genesis = lockstep_evm::genesis(CHAIN, START + 1, &dev_accounts(), ether(100));
-    let role = Role::Rollup(Rollup { base_fee: None, beneficiary: Address::ZERO });
+    let role = Role::Rollup(Rollup::default());
     let config = Config { folder: Some(folder.path().to_owned()), ..Config::new(genesis, role) };
     let error = Node::start(config).await.expect_err("another genesis");
     assert!(error.to_string().contains("holds the chain of genesis"), "{error}");
@@ -290,7 +290,7 @@ async fn transactions_of_a_rollup_enter_through_its_sequencer() {
 
     let (sender, mut received) = tokio::sync::mpsc::channel(1);
     let genesis = lockstep_evm::genesis(CHAIN, START, &dev_accounts(), ether(100));
-    let role = Role::Rollup(Rollup { base_fee: None, beneficiary: Address::ZERO });
+    let role = Role::Rollup(Rollup::default());
     let node = Node::start(Config { forward: Some(sender), ..Config::new(genesis, role) }).await.expect("it starts");
     let rpc = Rpc::new(&node);
     assert_eq!(rpc.call("eth_sendRawTransaction", json!([raw])).await, json!(keccak256(&raw)));

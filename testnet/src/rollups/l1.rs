@@ -26,6 +26,8 @@ use crate::{
 pub const L1_CHAIN: u64 = 900;
 /// Time between its blocks: that of the OP Stack rollup, a sixth of Ethereum's, so that there is something to watch.
 const INTERVAL_SECONDS: u64 = 2;
+/// Blocks of an epoch.
+const EPOCH_SLOTS: u64 = 4;
 /// Names an anvil that is not where the script puts it.
 const ANVIL: &str = "LOCKSTEP_ANVIL";
 /// Where `testnet/evm/judges/install.sh` puts anvil: a folder for each platform.
@@ -109,6 +111,8 @@ impl L1 {
                     ("--timestamp", funded.begin),
                     ("--block-time", INTERVAL_SECONDS),
                     ("--accounts", 1),
+                    // Finality is two of its epochs behind: as far as the embedded L1's, for whoever waits for it.
+                    ("--slots-in-an-epoch", EPOCH_SLOTS),
                 ];
                 arguments.extend(numbers.iter().flat_map(|(name, number)| [name.into(), number.to_string().into()]));
                 arguments.extend(["--hardfork", "prague", "--order", "fifo", "--silent"].map(OsString::from));

@@ -26,6 +26,7 @@ use crate::{
 };
 
 mod derive;
+pub(crate) mod finality;
 mod inbox;
 
 use derive::Derived;
@@ -79,7 +80,7 @@ impl Nitro {
             genesis: folder.join("genesis.json"),
             data: folder.join("data"),
             rpc,
-            role: ChainRole::Nitro { feed: format!("ws://{feed}") },
+            role: ChainRole::Nitro { feed: format!("ws://{feed}"), l1: l1.rpc_url(), inbox: sequencer_inbox },
         };
         files::toml(&folder.join("chain.toml"), &chain)?;
         let contracts = Chain {
