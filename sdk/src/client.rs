@@ -228,7 +228,7 @@ impl Client {
         .await
     }
 
-    async fn ask<T, F: Future<Output = Result<T, Fault>>>(
+    pub(crate) async fn ask<T, F: Future<Output = Result<T, Fault>>>(
         &self,
         ask: impl Fn(Arc<Node>, Duration) -> F,
     ) -> Result<T, Error> {

@@ -10,7 +10,8 @@ use lockstep_protocol::{
     ids::{Account, Hash32, Height, NetworkId, RollupId},
     lane::LaneError,
     refusal::Refusal,
-    rpc::QueryError,
+    rpc::{FactRefused, QueryError},
+    settlement::decision::DecisionError,
     state::BadRecord,
 };
 
@@ -45,6 +46,8 @@ pub enum CheckError {
     Withheld { first: u64, last: u64, missing: u64 },
     #[error(transparent)]
     Lane(#[from] LaneError),
+    #[error(transparent)]
+    Decisions(#[from] DecisionError),
     #[error("the node says that it is of network {found}, the client is of {expected}")]
     Network { expected: NetworkId, found: NetworkId },
     #[error("the node names another group key than the one that this client was given")]
@@ -70,6 +73,8 @@ pub enum Fault {
     Query(#[from] QueryError),
     #[error("refused: {0}")]
     Refused(#[from] Refusal),
+    #[error("fact refused: {0}")]
+    Fact(#[from] FactRefused),
     #[error("not believed: {0}")]
     Lie(#[from] CheckError),
     #[error("its state is that of height {height}, {known} is known to be final")]
@@ -173,6 +178,9 @@ pub enum Error {
     /// The bundle or cancel was refused here, before it was sent anywhere.
     #[error("refused before sending: {0}")]
     Invalid(Refusal),
+    /// No node that answered has a use for the fact.
+    #[error("fact refused: {refused} [{faults}]")]
+    FactRefused { refused: FactRefused, faults: Faults },
     #[error("{query} [{faults}]")]
     Query { query: QueryError, faults: Faults },
     #[error("no node gave an answer that can be believed: {faults}")]
@@ -183,7 +191,10 @@ impl Error {
     /// What happened at which node.
     pub fn faults(&self) -> Option<&Faults> {
         match self {
-            Self::Refused { faults, .. } | Self::Query { faults, .. } | Self::NoAnswer { faults } => Some(faults),
+            Self::Refused { faults, .. }
+            | Self::FactRefused { faults, .. }
+            | Self::Query { faults, .. }
+            | Self::NoAnswer { faults } => Some(faults),
             Self::Invalid(_) => None,
         }
     }
@@ -196,6 +207,13 @@ impl Error {
         });
         if let Some(refusal) = refusal {
             return Self::Refused { refusal, faults };
+        }
+        let refused = faults.iter().rev().find_map(|fault| match &fault.fault {
+            Fault::Fact(refused) => Some(refused.clone()),
+            _ => None,
+        });
+        if let Some(refused) = refused {
+            return Self::FactRefused { refused, faults };
         }
         let query = faults.iter().rev().find_map(|fault| match &fault.fault {
             Fault::Query(query) => Some(query.clone()),

@@ -69,6 +69,7 @@ mod nodes;
 pub mod proof;
 pub mod reports;
 mod rpc;
+mod settlement;
 pub mod submit;
 pub mod trust;
 

@@ -167,7 +167,7 @@ impl Health {
     fn failed(&mut self, fault: &Fault, now: Instant) {
         let bench = match fault {
             // It works; it only said no.
-            Fault::Refused(_) | Fault::Query(_) => return,
+            Fault::Refused(_) | Fault::Fact(_) | Fault::Query(_) => return,
             Fault::Lie(_) => {
                 self.stats.lies += 1;
                 LIE_BENCH
@@ -201,10 +201,13 @@ pub(crate) fn fault_of(error: RpcError, timeout: Duration) -> Fault {
         RpcError::Call(error) => {
             let data = error.data().map(|data| data.get()).unwrap_or("null");
             let code = error.code();
-            if code == codes::REFUSED
-                && let Ok(refusal) = serde_json::from_str(data)
-            {
-                return Fault::Refused(refusal);
+            if code == codes::REFUSED {
+                if let Ok(refusal) = serde_json::from_str(data) {
+                    return Fault::Refused(refusal);
+                }
+                if let Ok(refused) = serde_json::from_str(data) {
+                    return Fault::Fact(refused);
+                }
             }
             match serde_json::from_str(data) {
                 Ok(query) => Fault::Query(query),

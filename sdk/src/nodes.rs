@@ -145,7 +145,7 @@ fn worth_another_try(fault: &Fault) -> bool {
         Fault::Unreachable { .. } | Fault::Timeout { .. } | Fault::Rpc { .. } | Fault::Behind { .. } => true,
         Fault::Query(query) => matches!(query, QueryError::NotReady { .. }),
         Fault::Refused(refusal) => crate::submit::passes_by_itself(refusal),
-        Fault::Malformed { .. } | Fault::Lie(_) | Fault::Nothing { .. } => false,
+        Fault::Fact(_) | Fault::Malformed { .. } | Fault::Lie(_) | Fault::Nothing { .. } => false,
     }
 }
 

@@ -11,12 +11,12 @@ use lockstep_protocol::{
     bundle::{SignedBundle, SignedCancel},
     evidence::Reports,
     genesis::Rollup,
-    ids::{Account, BundleId, Height, RollupId},
+    ids::{Account, BundleId, Height, RollupId, SettlementId},
     lane::LaneItem,
     limits::Limits,
     rpc::{
-        BundleStatus, CancelSent, FinalHeader, HexBytes, LaneFee, LanePage, Message, Network, Sent, StateProof,
-        StateQuery,
+        BundleStatus, CancelSent, CorridorStatus, DecisionPage, Fact, FactSent, FinalHeader, HexBytes, LaneFee,
+        LanePage, Message, Network, RollupStatus, Sent, SettlementStatus, StateProof, StateQuery, UnsettledPage,
     },
     wire::Wire,
 };
@@ -101,6 +101,58 @@ pub(crate) async fn get_fees(node: &Node, timeout: Duration) -> Result<Vec<LaneF
 
 pub(crate) async fn get_rollups(node: &Node, timeout: Duration) -> Result<Vec<Rollup>, Fault> {
     node.call("getRollups", params![], timeout).await
+}
+
+pub(crate) async fn get_settlement(
+    node: &Node,
+    settlement: SettlementId,
+    timeout: Duration,
+) -> Result<SettlementStatus, Fault> {
+    node.call("getSettlement", params![settlement], timeout).await
+}
+
+/// Asks the node to answer when the settlement has changed after a height, or after `hold`.
+pub(crate) async fn wait_settlement(
+    node: &Node,
+    settlement: SettlementId,
+    after: Height,
+    hold: Duration,
+    timeout: Duration,
+) -> Result<SettlementStatus, Fault> {
+    let hold_ms = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
+    node.call("waitSettlement", params![settlement, after, hold_ms], timeout.saturating_add(hold)).await
+}
+
+pub(crate) async fn get_unsettled(
+    node: &Node,
+    rollup: RollupId,
+    after: Option<SettlementId>,
+    max: u64,
+    timeout: Duration,
+) -> Result<UnsettledPage, Fault> {
+    node.call("getUnsettled", params![rollup, after, max], timeout).await
+}
+
+pub(crate) async fn get_decisions(
+    node: &Node,
+    rollup: RollupId,
+    from: u64,
+    max: u64,
+    timeout: Duration,
+) -> Result<DecisionPage, Fault> {
+    node.call("getDecisions", params![rollup, from, max], timeout).await
+}
+
+pub(crate) async fn get_rollup_status(node: &Node, rollup: RollupId, timeout: Duration) -> Result<RollupStatus, Fault> {
+    node.call("getRollupStatus", params![rollup], timeout).await
+}
+
+pub(crate) async fn get_corridors(node: &Node, timeout: Duration) -> Result<Vec<CorridorStatus>, Fault> {
+    node.call("getCorridors", params![], timeout).await
+}
+
+pub(crate) async fn send_fact(node: &Node, fact: &Fact, timeout: Duration) -> Result<FactSent, Fault> {
+    node.call("sendFact", params![fact], timeout).await
 }
 
 /// Items of a lane from a height, pushed.

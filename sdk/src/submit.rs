@@ -125,7 +125,11 @@ impl Client {
                         faults.extend(more);
                     }
                     Err(Error::Invalid(refusal)) => return Err(SubmitError::Invalid(refusal)),
-                    Err(Error::Query { faults: more, .. } | Error::NoAnswer { faults: more }) => faults.extend(more),
+                    Err(
+                        Error::Query { faults: more, .. }
+                        | Error::FactRefused { faults: more, .. }
+                        | Error::NoAnswer { faults: more },
+                    ) => faults.extend(more),
                 }
             }
             let asked_at = Instant::now();
