@@ -1,6 +1,6 @@
 //! What can be asked of `lockstep-rollup` on the command line?
 //!
-//! Parses and dispatches. A program that embeds drivers and posters (the testnet does) runs the same [`Command`]s with [`run`].
+//! Parses and dispatches. A program that embeds drivers, posters and relayers (the testnet does) runs the same [`Command`]s with [`run`].
 
 use std::{io::Write, net::SocketAddr, path::PathBuf};
 
@@ -18,6 +18,9 @@ pub enum Command {
     /// Post a rollup's executed blocks to L1, until it is told to stop.
     #[command(subcommand)]
     Post(Post),
+    /// Show the log what a rollup's escrows say, and take the log's decisions to the rollup, until it is told to stop.
+    #[command(after_help = RELAY)]
+    Relay(StartArgs),
 }
 
 /// Drivers, one per stack.
@@ -117,6 +120,19 @@ log's genesis.json, and the key, in a file of mode 0600 or with an external comm
 What to post next is what L1 does not have yet. Killing it, or running two, loses nothing and posts nothing twice; two only pay
 more. Each needs a data folder of its own.";
 
+const RELAY: &str = "\
+What it needs: a node of the rollup that answers eth_getProof and eth_call, one or more Lockstep nodes, and the log's
+genesis.json, which names the rollup's hub and escrows. To apply decisions too: an account of the log with credits, and a key
+with ether on the rollup (the calls are ordinary transactions, sent as bundles through the rollup's lane).
+
+  lockstep-rollup relay --print-config > relay.toml
+  lockstep-rollup relay --config relay.toml
+  curl -s localhost:7320/status
+
+One rollup each. It keeps nothing: what to show follows from the log's open settlements, what to apply from the hub's own place.
+Kill it at any time, run as many as you like; give each its own account and key. Without [apply] it only observes, needs neither
+key nor credits, and costs nothing.";
+
 /// Does what was asked. Returns when it is done, or was told to stop.
 pub fn run(command: Command, out: &mut dyn Write) -> Result<(), CliError> {
     match command {
@@ -135,6 +151,14 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<(), CliError> {
             let mut settings = settings::arbitrum::DriveSettings::load(&args.path()?)?;
             args.apply(&mut settings.status.listen, &mut settings.log);
             start(&settings.log.clone(), |stop| settings::arbitrum::drive(settings, stop))
+        }
+        Command::Relay(args) => {
+            if args.print_config {
+                return Ok(out.write_all(settings::relay::EXAMPLE.as_bytes())?);
+            }
+            let mut settings = settings::relay::RelaySettings::load(&args.path()?)?;
+            args.apply(&mut settings.status.listen, &mut settings.log);
+            start(&settings.log.clone(), |stop| settings::relay::relay(settings, stop))
         }
         Command::Post(Post::Arbitrum(args)) => {
             if args.print_config {

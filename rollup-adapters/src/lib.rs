@@ -24,6 +24,8 @@ pub mod optimism;
 #[cfg(feature = "run")]
 pub mod poster;
 #[cfg(feature = "run")]
+pub mod relay;
+#[cfg(feature = "run")]
 pub mod retry;
 mod rlp;
 #[cfg(feature = "run")]

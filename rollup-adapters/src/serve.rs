@@ -1,4 +1,4 @@
-//! How does somebody outside see how a driver or a poster is doing?
+//! How does somebody outside see how a driver, a poster or a relayer is doing?
 //!
 //! Three pages over HTTP: `/status` (JSON, everything), `/metrics` (Prometheus, the numbers), `/healthz` (200 while it works, 503
 //! and the trouble while it waits for something). Reading changes nothing.
@@ -209,6 +209,126 @@ impl Status for PosterStatus {
         ];
         numbers.extend(derivation(&self.derivation));
         numbers
+    }
+}
+
+/// What a relayer says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RelayStatus {
+    /// The rollup.
+    pub rollup: u64,
+    /// The hub.
+    pub hub: String,
+    /// The address that pays on the rollup; absent for one that only observes.
+    pub address: Option<String>,
+    /// The account that pays in the log.
+    pub account: Option<String>,
+    /// Height of the log.
+    pub height: u64,
+    /// The rollup's latest block.
+    pub block: u64,
+    /// The latest block that the log has certified as executed.
+    pub certified: Option<u64>,
+    /// Reorganisations of the rollup that the log has seen.
+    pub incarnation: u32,
+    /// Whether the log takes settlements that touch the rollup.
+    pub healthy: bool,
+    /// Legs that the log wants to see.
+    pub wanted: u64,
+    /// Observations that nodes took from this process.
+    pub observations: u64,
+    /// Claims in them.
+    pub claims: u64,
+    /// Observations that they did not take; many if several observe.
+    pub refused: u64,
+    /// Legs that contradicted a decision.
+    pub contradictions: u64,
+    /// Decisions in the rollup's lane.
+    pub decided: u64,
+    /// Decisions that the hub has taken.
+    pub applied: u64,
+    /// Calls of the hub sent, versions of one counted each.
+    pub calls: u64,
+    /// Calls of this process that were executed and did something.
+    pub calls_succeeded: u64,
+    /// Calls of this process that reverted: another relayer was faster, mostly.
+    pub calls_reverted: u64,
+    /// Decisions in the calls that did something.
+    pub decisions_applied: u64,
+    /// Gas of all executed calls.
+    pub gas_used: u64,
+    /// From sending to seeing the latest call executed, milliseconds.
+    pub latest_call_ms: u64,
+    /// Times that an escrow would not take a recorded decision.
+    pub stubborn: u64,
+    /// Looks that ended early.
+    pub failures: u64,
+    /// What observing waits for, if it does.
+    pub observing_trouble: Option<String>,
+    /// What applying waits for, if it does.
+    pub applying_trouble: Option<String>,
+}
+
+impl RelayStatus {
+    /// Notes how a look of the observer ended.
+    pub fn note_observing(&mut self, trouble: Option<String>) {
+        self.failures += u64::from(trouble.is_some());
+        self.observing_trouble = trouble;
+    }
+
+    /// Notes how a look of the applier ended.
+    pub fn note_applying(&mut self, trouble: Option<String>) {
+        self.failures += u64::from(trouble.is_some());
+        self.applying_trouble = trouble;
+    }
+
+    /// Notes an executed call.
+    pub fn note_call(&mut self, decisions: u64, succeeded: bool, gas: u64, ms: u64) {
+        self.gas_used += gas;
+        self.latest_call_ms = ms;
+        if succeeded {
+            self.calls_succeeded += 1;
+            self.decisions_applied += decisions;
+        } else {
+            self.calls_reverted += 1;
+        }
+    }
+}
+
+impl Status for RelayStatus {
+    fn trouble(&self) -> Option<&str> {
+        self.applying_trouble.as_deref().or(self.observing_trouble.as_deref())
+    }
+
+    fn numbers(&self) -> Vec<(&'static str, &'static str, f64)> {
+        vec![
+            ("log_height", "Height of the log", self.height as f64),
+            ("executed_block", "Number of the latest executed block", self.block as f64),
+            ("certified_block", "Latest block that the log has certified", self.certified.unwrap_or(0) as f64),
+            ("incarnation", "Reorganisations of the rollup that the log has seen", f64::from(self.incarnation)),
+            ("healthy", "1 while the log takes settlements that touch the rollup", f64::from(self.healthy)),
+            ("legs_wanted", "Legs that the log wants to see", self.wanted as f64),
+            ("observations", "Observations taken from this process", self.observations as f64),
+            ("claims", "Claims in them", self.claims as f64),
+            ("observations_refused", "Observations not taken", self.refused as f64),
+            ("contradictions", "Legs that contradicted a decision", self.contradictions as f64),
+            ("decided", "Decisions in the lane", self.decided as f64),
+            ("applied", "Decisions that the hub has taken", self.applied as f64),
+            ("calls", "Calls of the hub sent", self.calls as f64),
+            ("calls_succeeded", "Calls executed that did something", self.calls_succeeded as f64),
+            ("calls_reverted", "Calls executed that did nothing", self.calls_reverted as f64),
+            ("decisions_applied", "Decisions in the calls that did something", self.decisions_applied as f64),
+            ("gas_used", "Gas of all executed calls", self.gas_used as f64),
+            (
+                "latest_call_ms",
+                "Milliseconds from sending to seeing the latest call executed",
+                self.latest_call_ms as f64,
+            ),
+            ("stubborn_legs", "Times that an escrow would not take a decision", self.stubborn as f64),
+            ("failures", "Failed attempts", self.failures as f64),
+            ("waiting", "1 while it waits for something that does not work", f64::from(self.trouble().is_some())),
+        ]
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use lockstep_protocol::genesis::Genesis;
+use lockstep_protocol::{genesis::Genesis, signature::AccountKey};
 use lockstep_sdk::Trust;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -20,6 +20,7 @@ use crate::{
 
 pub mod arbitrum;
 pub mod optimism;
+pub mod relay;
 
 /// Longest file that is read: what a person may have written, and a genesis with many accounts.
 const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
@@ -145,8 +146,29 @@ pub fn read(path: &Path) -> Result<String, SettingsError> {
 /// What is trusted of the log: its genesis, from a place that is not a node.
 pub fn trust(path: &Path) -> Result<Trust, SettingsError> {
     let fail = |detail: String| SettingsError::File { path: path.to_owned(), detail };
-    let genesis: Genesis = serde_json::from_str(&read(path)?).map_err(|error| fail(error.to_string()))?;
-    Trust::from_genesis(&genesis).map_err(|error| fail(error.to_string()))
+    Trust::from_genesis(&genesis(path)?).map_err(|error| fail(error.to_string()))
+}
+
+/// The log's genesis.
+pub fn genesis(path: &Path) -> Result<Genesis, SettingsError> {
+    serde_json::from_str(&read(path)?)
+        .map_err(|error| SettingsError::File { path: path.to_owned(), detail: error.to_string() })
+}
+
+/// The key of an account of the log, from a file of mode 0600 as `lockstep keys new` writes it.
+pub fn account_key(path: &Path) -> Result<AccountKey, SettingsError> {
+    let fail = || SettingsError::File {
+        path: path.to_owned(),
+        detail: "not a key file: expected one line `ed25519:0x..` or `secp256k1:0x..`".into(),
+    };
+    let text = crate::poster::signer::read(path)?;
+    let (kind, digits) = text.trim().split_once(':').ok_or_else(fail)?;
+    let secret: [u8; 32] = alloy_primitives::hex::decode_to_array(digits).map_err(|_| fail())?;
+    match kind {
+        "ed25519" => Ok(AccountKey::ed25519(secret)),
+        "secp256k1" => AccountKey::secp256k1(secret).ok_or_else(fail),
+        _ => Err(fail()),
+    }
 }
 
 /// The secret of an Engine API, from the file that the execution client has too.

@@ -149,7 +149,8 @@ impl Signer {
     }
 }
 
-fn read(path: &Path) -> Result<String, SignerError> {
+/// Reads a file with a key, if its owner alone can.
+pub(crate) fn read(path: &Path) -> Result<String, SignerError> {
     let fail = |detail: String| SignerError::File { path: path.to_owned(), detail };
     let metadata = std::fs::metadata(path).map_err(|error| fail(error.to_string()))?;
     #[cfg(unix)]

@@ -1,0 +1,88 @@
+//! One transaction of the relayer on its way into the rollup, through the log.
+//!
+//! Its nonce is the rollup's own count, so at most one version of it ever counts. Ordering is not execution: a transaction whose fee
+//! is below the base fee of its block, or that comes out of turn, is left out by the rollup without a trace. So what is not
+//! executed within some time is sent again, as a new bundle, at a higher price.
+
+use std::time::Duration;
+
+use alloy_primitives::B256;
+use tokio::time::Instant;
+
+use crate::poster::Price;
+
+/// How long a transaction may take from the log to the rollup's state before it counts as lost: several blocks of a slow rollup.
+const LOST_AFTER: Duration = Duration::from_secs(4);
+/// The longest of these waits: a rollup that halted is not flooded.
+const LOST_AFTER_MAX: Duration = Duration::from_secs(60);
+/// Versions of a transaction that are remembered; any of them may be the one that counts.
+const VERSIONS_MAX: usize = 16;
+
+/// A transaction on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Flight {
+    pub(super) nonce: u64,
+    pub(super) what: Cargo,
+    pub(super) price: Price,
+    /// Hashes of the versions that were sent, latest last.
+    pub(super) hashes: Vec<B256>,
+    pub(super) begin: Instant,
+    sent: Instant,
+}
+
+/// What it is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cargo {
+    /// Bring the hub from `from` decisions to `to`.
+    Decisions { from: u64, to: u64 },
+    /// Apply a decision to a leg that was left out.
+    Leg,
+}
+
+impl Flight {
+    pub(super) fn new(nonce: u64, what: Cargo, price: Price, hash: B256) -> Self {
+        let now = Instant::now();
+        Self { nonce, what, price, hashes: vec![hash], begin: now, sent: now }
+    }
+
+    /// Another version of what `before` was to do: same nonce, other price, perhaps more cargo.
+    pub(super) fn instead_of(before: &Self, what: Cargo, price: Price, hash: B256) -> Self {
+        let mut hashes = before.hashes.clone();
+        if hashes.len() == VERSIONS_MAX {
+            hashes.remove(0);
+        }
+        hashes.push(hash);
+        Self { nonce: before.nonce, what, price, hashes, begin: before.begin, sent: Instant::now() }
+    }
+
+    /// Whether it should have been executed by now.
+    pub(super) fn is_lost(&self) -> bool {
+        let doublings = u32::try_from(self.hashes.len() - 1).unwrap_or(u32::MAX).min(8);
+        self.sent.elapsed() > LOST_AFTER.saturating_mul(1 << doublings).min(LOST_AFTER_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_lost_again_and_again_is_sent_ever_more_rarely() {
+        let cargo = Cargo::Decisions { from: 1, to: 2 };
+        let mut flight = Flight::new(7, cargo, Price::default(), B256::ZERO);
+        assert!(!flight.is_lost());
+        let mut waits = Vec::new();
+        for _ in 0..20 {
+            let begin = Instant::now();
+            while !flight.is_lost() {
+                tokio::time::advance(Duration::from_secs(1)).await;
+            }
+            waits.push(begin.elapsed());
+            flight = Flight::instead_of(&flight, cargo, Price::default(), B256::ZERO);
+        }
+        assert!(waits[0] <= Duration::from_secs(5), "{waits:?}");
+        assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]), "{waits:?}");
+        assert!(waits[19] <= LOST_AFTER_MAX + Duration::from_secs(1));
+        assert_eq!((flight.nonce, flight.hashes.len()), (7, VERSIONS_MAX));
+    }
+}
