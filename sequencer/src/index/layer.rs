@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use lockstep_protocol::{
     header::Header,
-    ids::{BundleId, Hash32, Height, RollupId},
+    ids::{BundleId, Hash32, Height, RollupId, SettlementId},
     lane::LaneLeaf,
     report::Report,
     state::{Key, Record},
 };
+
+use super::settlements::{DecisionRow, SettlementRow};
 
 /// Rows of consecutive heights. Later ones take the place of earlier ones.
 #[derive(Default)]
@@ -20,6 +22,11 @@ pub(super) struct Layer {
     pub(super) leaves: BTreeMap<(RollupId, Height), LaneLeaf>,
     /// By the account's key and the report's number.
     pub(super) reports: BTreeMap<(Key, u64), ReportRow>,
+    pub(super) settlements: BTreeMap<SettlementId, SettlementRow>,
+    /// By the lane and the decision's number.
+    pub(super) decisions: BTreeMap<(RollupId, u64), DecisionRow>,
+    /// Whether a settlement waits for something on a rollup. `false` takes it away.
+    pub(super) unsettled: BTreeMap<(RollupId, SettlementId), bool>,
 }
 
 /// Where a bundle was ordered.
@@ -46,9 +53,13 @@ impl Layer {
         self.bundles.extend(later.bundles);
         self.leaves.extend(later.leaves);
         self.reports.extend(later.reports);
+        self.settlements.extend(later.settlements);
+        self.decisions.extend(later.decisions);
+        self.unsettled.extend(later.unsettled);
     }
 
     pub(super) fn rows(&self) -> usize {
-        self.records.len() + self.bundles.len() + self.leaves.len() + self.reports.len()
+        let settlements = self.settlements.len() + self.decisions.len() + self.unsettled.len();
+        self.records.len() + self.bundles.len() + self.leaves.len() + self.reports.len() + settlements
     }
 }

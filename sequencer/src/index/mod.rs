@@ -13,6 +13,7 @@
 pub mod feed;
 pub mod follow;
 mod layer;
+pub mod settlements;
 mod store;
 
 use std::{
@@ -225,7 +226,8 @@ impl Index {
             let (expected, found) = (header.lanes, outcome.lanes);
             return Err(IndexError::Diverged { height: header.height, expected, found });
         }
-        let rows = self.rows(header, &body, &records, &outcome);
+        let mut rows = self.rows(header, &body, &records, &outcome);
+        self.settlement_rows(header, &body, &outcome, &mut rows)?;
         {
             let mut live = self.write();
             for rollup in self.rules.rollups.keys() {

@@ -7,6 +7,9 @@
 //! | `bundles` | generation, first 16 bytes of the id | height, fee, a bit for each leg's rollup |
 //! | `leaves` | rollup, height | borsh of the lane's leaf, where it changed |
 //! | `reports` | state key of the account, number | chain before (32 bytes), borsh of the report |
+//! | `settlements` | settlement id | borsh of what it moves, its bundle, and when it changed last |
+//! | `decisions` | rollup, number | borsh of height, chain before, decision, and what it is of |
+//! | `unsettled` | rollup, settlement id | nothing; rows go when every leg was seen applied |
 //!
 //! Bundle ids are random, and every random key of a transaction costs redb a page. So ids are grouped in generations: an
 //! insert touches pages of the last generation alone, and a lookup asks one generation after the other, the newest first.
@@ -17,7 +20,7 @@ use borsh::BorshDeserialize;
 use lockstep_protocol::{
     genesis::Genesis,
     header::{HEADER_BYTES, Header},
-    ids::{BundleId, Hash32, Height, RollupId},
+    ids::{BundleId, Hash32, Height, RollupId, SettlementId},
     lane::LaneLeaf,
     report::Report,
     state::{Key, RECORD_BYTES, Record},
@@ -29,6 +32,7 @@ use redb::{
 use super::{
     IndexError,
     layer::{BundleRow, Layer, ReportRow},
+    settlements::{DecisionRow, SettlementRow},
 };
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
@@ -36,9 +40,12 @@ const RECORDS: TableDefinition<&[u8; 32], &[u8; RECORD_BYTES]> = TableDefinition
 const BUNDLES: TableDefinition<(u32, u128), (u64, u64, u64)> = TableDefinition::new("bundles");
 const LEAVES: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("leaves");
 const REPORTS: TableDefinition<(&[u8; 32], u64), &[u8]> = TableDefinition::new("reports");
+const SETTLEMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("settlements");
+const DECISIONS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("decisions");
+const UNSETTLED: TableDefinition<(u64, &[u8; 32]), ()> = TableDefinition::new("unsettled");
 
 /// Version of the tables. Another one is refused, and rebuilt.
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
 /// Bundles of one generation: 10 MB of rows. 100 million bundles are some 400 lookups of a microsecond or two.
 const GENERATION_BUNDLES: u64 = 1 << 18;
 /// Memory for pages of the file. The layers hold what is hot; this serves history.
@@ -123,6 +130,44 @@ impl Store {
         Ok(rows)
     }
 
+    pub(super) fn settlement(&self, settlement: &SettlementId) -> Result<Option<SettlementRow>, IndexError> {
+        let table = self.reading()?.open_table(SETTLEMENTS).map_err(|error| self.error(error))?;
+        let found = table.get(&settlement.0).map_err(|error| self.error(error))?;
+        let read = |bytes: &[u8]| SettlementRow::try_from_slice(bytes).map_err(|error| self.damaged(error));
+        found.map(|row| read(row.value())).transpose()
+    }
+
+    pub(super) fn decision(&self, rollup: RollupId, sequence: u64) -> Result<Option<DecisionRow>, IndexError> {
+        let table = self.reading()?.open_table(DECISIONS).map_err(|error| self.error(error))?;
+        let found = table.get((rollup.0, sequence)).map_err(|error| self.error(error))?;
+        let read = |bytes: &[u8]| DecisionRow::try_from_slice(bytes).map_err(|error| self.damaged(error));
+        found.map(|row| read(row.value())).transpose()
+    }
+
+    /// The first `max` settlements after `after` that wait for something on the rollup.
+    pub(super) fn unsettled(
+        &self,
+        rollup: RollupId,
+        after: Option<SettlementId>,
+        max: usize,
+    ) -> Result<Vec<SettlementId>, IndexError> {
+        let table = self.reading()?.open_table(UNSETTLED).map_err(|error| self.error(error))?;
+        let first = after.map_or([0; 32], |after| after.0);
+        let range = table.range((rollup.0, &first)..=(rollup.0, &[0xff; 32])).map_err(|error| self.error(error))?;
+        let mut found = Vec::new();
+        for row in range {
+            let (key, _) = row.map_err(|error| self.error(error))?;
+            let settlement = SettlementId(*key.value().1);
+            if found.len() == max {
+                break;
+            }
+            if after != Some(settlement) {
+                found.push(settlement);
+            }
+        }
+        Ok(found)
+    }
+
     /// Writes a layer, all of it or nothing, and returns when it would survive a power cut.
     pub(super) fn commit(&self, layer: &Layer) -> Result<(), IndexError> {
         let Some(tip) = &layer.tip else { return Ok(()) };
@@ -152,6 +197,20 @@ impl Store {
             for ((key, sequence), row) in &layer.reports {
                 let bytes = encode(&(row.before, &row.report));
                 table.insert((key, *sequence), bytes.as_slice()).map_err(|error| self.error(error))?;
+            }
+            let mut table = writing.open_table(SETTLEMENTS).map_err(|error| self.error(error))?;
+            for (settlement, row) in &layer.settlements {
+                table.insert(&settlement.0, encode(row).as_slice()).map_err(|error| self.error(error))?;
+            }
+            let mut table = writing.open_table(DECISIONS).map_err(|error| self.error(error))?;
+            for ((rollup, sequence), row) in &layer.decisions {
+                table.insert((rollup.0, *sequence), encode(row).as_slice()).map_err(|error| self.error(error))?;
+            }
+            let mut table = writing.open_table(UNSETTLED).map_err(|error| self.error(error))?;
+            for ((rollup, settlement), open) in &layer.unsettled {
+                let key = (rollup.0, &settlement.0);
+                if *open { table.insert(key, ()).map(drop) } else { table.remove(key).map(drop) }
+                    .map_err(|error| self.error(error))?;
             }
             let mut meta = writing.open_table(META).map_err(|error| self.error(error))?;
             meta.insert("tip", tip.encode().as_slice()).map_err(|error| self.error(error))?;
@@ -197,6 +256,9 @@ impl Store {
             writing.open_table(BUNDLES).map_err(|error| self.error(error))?;
             writing.open_table(LEAVES).map_err(|error| self.error(error))?;
             writing.open_table(REPORTS).map_err(|error| self.error(error))?;
+            writing.open_table(SETTLEMENTS).map_err(|error| self.error(error))?;
+            writing.open_table(DECISIONS).map_err(|error| self.error(error))?;
+            writing.open_table(UNSETTLED).map_err(|error| self.error(error))?;
         }
         writing.commit().map_err(|error| self.error(error))
     }

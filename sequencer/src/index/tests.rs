@@ -1,8 +1,10 @@
 //! Does the index tell what the log did, after any restart, and refuse every file that is not its own?
 
+mod settlements;
+
 use super::*;
 use lockstep_protocol::{
-    body::CheckedBundle,
+    body::{CheckedBundle, Facts},
     bundle::{Bundle, Cancel, Kind, Leg, NonceRange, Tag, Transaction},
     genesis::{Balance, Format, GroupKeyBytes, Rollup},
     header::L1Origin,
@@ -41,7 +43,10 @@ pub(crate) fn key(seed: u8) -> AccountKey {
 
 impl Chain {
     fn new() -> Self {
-        let genesis = genesis("index-test");
+        Self::of(genesis("index-test"))
+    }
+
+    fn of(genesis: Genesis) -> Self {
         let rules = genesis.rules().expect("a sound genesis");
         Self { genesis, rules, records: Records::new(), blocks: Vec::new() }
     }
@@ -70,19 +75,33 @@ impl Chain {
     }
 
     fn extend(&mut self, cancels: Vec<lockstep_protocol::bundle::SignedCancel>, bundles: Vec<CheckedBundle>) {
+        self.extend_with(Facts::default(), cancels, bundles);
+    }
+
+    fn extend_with(
+        &mut self,
+        facts: Facts,
+        cancels: Vec<lockstep_protocol::bundle::SignedCancel>,
+        bundles: Vec<CheckedBundle>,
+    ) {
+        let facts_given = facts.clone();
         let parent = match self.blocks.last() {
             Some((header, _)) => header.clone(),
             None => genesis_header(&self.genesis, &self.rules),
         };
-        let candidates = CheckedBody::arrange(cancels, bundles);
+        let candidates = CheckedBody::arrange(cancels, bundles).with_facts(facts, &self.rules);
         let height = parent.height.next();
         for key in candidates.keys(&self.rules, height) {
+            self.records.entry(key).or_insert(None);
+        }
+        for key in candidates.more_keys(&self.rules, height, &self.records) {
             self.records.entry(key).or_insert(None);
         }
         let position =
             Position { timestamp_ms: parent.timestamp_ms + 20, l1: L1Origin::default(), parent: parent.clone() };
         let built = transition::build(&self.rules, &position, candidates, &self.records);
         assert!(built.left_out.is_empty(), "{:?}", built.left_out);
+        assert_eq!(*built.body.facts(), facts_given, "a fact was left out");
         self.records.extend(built.outcome.writes.iter().map(|(key, record)| (*key, Some(*record))));
         let header = Header {
             network: self.rules.network,

@@ -21,8 +21,11 @@ use lockstep_protocol::{
 use serde_json::value::RawValue;
 
 use super::{
-    Failure, LANE_ITEMS_DEFAULT, LANE_ITEMS_MAX, OPENRPC, REPORTS_MAX, Service, WAIT_MS_MAX, outcomes::Claim,
-    params::Arguments, subscribe,
+    Failure, LANE_ITEMS_DEFAULT, LANE_ITEMS_MAX, OPENRPC, REPORTS_MAX, Service, WAIT_MS_MAX,
+    outcomes::Claim,
+    params::Arguments,
+    settlements::{get_corridors, get_decisions, get_rollup_status, get_settlement, get_unsettled, wait_settlement},
+    subscribe,
 };
 
 /// JSON that is there already.
@@ -50,6 +53,12 @@ pub(super) fn register(service: Arc<Service>) -> Result<RpcModule<Arc<Service>>,
     method!("lockstep_getLimits", get_limits);
     method!("lockstep_getFees", get_fees);
     method!("lockstep_getRollups", get_rollups);
+    method!("lockstep_getSettlement", get_settlement);
+    method!("lockstep_waitSettlement", wait_settlement);
+    method!("lockstep_getUnsettled", get_unsettled);
+    method!("lockstep_getDecisions", get_decisions);
+    method!("lockstep_getRollupStatus", get_rollup_status);
+    method!("lockstep_getCorridors", get_corridors);
     method!("rpc.discover", discover);
     subscribe::register(&mut module)?;
     Ok(module)
@@ -192,7 +201,7 @@ fn latest(service: &Service) -> Result<Height, Failure> {
     }
 }
 
-fn bounded(found: u64, max: u64) -> Result<usize, Failure> {
+pub(super) fn bounded(found: u64, max: u64) -> Result<usize, Failure> {
     match found {
         0 => Err(Failure::bad_request("asked for nothing: at least 1")),
         found if found > max => Err(QueryError::TooMany { max, found }.into()),

@@ -13,6 +13,7 @@ mod methods;
 mod outcomes;
 mod pages;
 mod params;
+mod settlements;
 mod subscribe;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -61,6 +62,8 @@ pub const LANE_ITEMS_MAX: u64 = 256;
 pub const LANE_ITEMS_DEFAULT: u64 = 64;
 /// Reports of one answer.
 pub const REPORTS_MAX: u64 = 1_024;
+/// Settlements of one answer.
+pub const UNSETTLED_MAX: u64 = 128;
 /// Longest wait for a bundle's outcome. Proxies cut idle requests after a minute.
 pub const WAIT_MS_MAX: u64 = 30_000;
 /// A WebSocket connection is asked for a sign of life this often, and closed without one for twice as long.
