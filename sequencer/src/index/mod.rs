@@ -4,7 +4,7 @@
 //! keeps what questions need. Block bytes stay in the log's archive, proofs in its state. The index owns nothing: all of it
 //! can be made again, `lockstep index rebuild` does.
 //!
-//! * `store`: the file, `layer`: what is not in the file yet.
+//! * `store`: the file, `layer`: what is not in the file yet, [`settlements`]: what is kept for observers and relayers.
 //! * [`follow`]: where blocks come from, [`feed`]: what is made of them for subscribers.
 //!
 //! New heights are served from memory at once and written to the file about once a second, in one durable transaction. After
@@ -227,7 +227,7 @@ impl Index {
             return Err(IndexError::Diverged { height: header.height, expected, found });
         }
         let mut rows = self.rows(header, &body, &records, &outcome);
-        self.settlement_rows(header, &body, &outcome, &mut rows)?;
+        self.settlement_rows(header, &body, &records, &outcome, &mut rows)?;
         {
             let mut live = self.write();
             for rollup in self.rules.rollups.keys() {

@@ -11,12 +11,15 @@ use lockstep_protocol::{
     body::CheckedBody,
     header::Header,
     ids::{Hash32, Height, RollupId, SettlementId},
-    limits::CORRIDORS_PER_PAGE,
+    limits::{CORRIDORS_PER_PAGE, DUE_PAGES},
     rpc::{CorridorStatus, OrderedBy, RollupStatus, SettlementStatus, UnsettledPage},
     settlement::{
         Intent, LaneDecision, Subject, decision,
-        records::{ExposurePage, RollupRecord, SettlementRecord, exposure_key, rollup_key, settlement_key},
+        records::{
+            DuePage, ExposurePage, RollupRecord, SettlementRecord, due_key, exposure_key, rollup_key, settlement_key,
+        },
     },
+    state::Records,
     transition::Outcome,
 };
 
@@ -78,8 +81,9 @@ impl Index {
     ) -> Result<UnsettledPage, IndexError> {
         let ids = {
             let live = self.read();
-            // Layers may take away what the file has: as many more are read as they could.
-            let gone = live.layers().map(|layer| layer.unsettled.len()).sum::<usize>();
+            // Layers may take away what the file has: as many more are read as they do.
+            let changes = live.layers().flat_map(|layer| &layer.unsettled);
+            let gone = changes.filter(|((of, _), open)| *of == rollup && !**open).count();
             let mut found: BTreeSet<SettlementId> =
                 self.store.unsettled(rollup, after, max.saturating_add(gone).saturating_add(1))?.into_iter().collect();
             let layers: Vec<_> = live.layers().collect();
@@ -106,11 +110,10 @@ impl Index {
         Ok(UnsettledPage { settlements, next: last.filter(|_| more), tip: self.height() })
     }
 
-    /// At least the first `max` decisions of a lane from number `from` (the first is 1), up to the end of a block; fewer if
-    /// there are fewer.
+    /// At most `max` decisions of a lane from number `from` (the first is 1). They end where a block ends; a block that decides
+    /// more is given whole.
     pub fn decisions(&self, rollup: RollupId, from: u64, max: usize) -> Result<Vec<DecisionRow>, IndexError> {
         let live = self.read();
-        let from = from.max(1);
         let row = |sequence: u64| -> Result<Option<DecisionRow>, IndexError> {
             match live.layers().find_map(|layer| layer.decisions.get(&(rollup, sequence))) {
                 Some(row) => Ok(Some(row.clone())),
@@ -118,14 +121,21 @@ impl Index {
             }
         };
         let mut rows: Vec<DecisionRow> = Vec::new();
-        let mut sequence = from;
-        while let Some(next) = row(sequence)? {
-            if rows.len() >= max && rows.last().is_some_and(|last| last.height != next.height) {
-                break;
+        // Where the last whole block ends.
+        let mut whole = 0;
+        for sequence in from.max(1).. {
+            let next = row(sequence)?;
+            let height = next.as_ref().map(|next| next.height);
+            if rows.last().is_some_and(|last| Some(last.height) != height) {
+                whole = rows.len();
             }
-            rows.push(next);
-            sequence += 1;
+            let full = rows.len() >= max && whole > 0;
+            match next {
+                Some(next) if !full => rows.push(next),
+                _ => break,
+            }
         }
+        rows.truncate(whole);
         Ok(rows)
     }
 
@@ -165,11 +175,12 @@ impl Index {
         }
     }
 
-    /// What a block adds about settlements.
+    /// What a block adds about settlements. `before` has what the block read.
     pub(super) fn settlement_rows(
         &self,
         header: &Header,
         body: &CheckedBody,
+        before: &Records,
         outcome: &Outcome,
         layer: &mut Layer,
     ) -> Result<(), IndexError> {
@@ -193,6 +204,9 @@ impl Index {
             .collect();
         touched.extend(outcome.decisions.values().flatten().map(|decision| decision.settlement));
         touched.extend(layer.settlements.keys());
+        // Those that are late from now on.
+        let asked = self.due_a_window_before(height, before);
+        touched.extend(asked.filter(|settlement| outcome.writes.contains_key(&settlement_key(settlement))));
         for settlement in touched {
             let known = match layer.settlements.get(&settlement) {
                 Some(row) => Some(row.clone()),
@@ -222,5 +236,20 @@ impl Index {
             }
         }
         Ok(())
+    }
+
+    /// Settlements whose apply window ends at `height`.
+    fn due_a_window_before<'a>(
+        &self,
+        height: Height,
+        before: &'a Records,
+    ) -> impl Iterator<Item = SettlementId> + use<'a> {
+        let deadline = height.0.checked_sub(self.rules.settlement.apply_window).map(Height);
+        let keys = deadline.into_iter().flat_map(|deadline| (0..DUE_PAGES).map(move |page| due_key(deadline, page)));
+        let pages = keys.filter_map(|key| before.get(&key).copied().flatten());
+        let pages = pages.map(|record| read_record::<DuePage>(&record));
+        // The pages are a ring: one may still be another deadline's.
+        let pages = pages.filter(move |page| Some(page.deadline) == deadline);
+        pages.flat_map(|page| page.entries).map(|due| due.settlement)
     }
 }

@@ -306,6 +306,16 @@ fn a_foreign_or_damaged_file_is_refused_with_the_way_out() {
         writing.commit().expect("written");
     }));
     refused("another program's database");
+    // The tables of an earlier version.
+    std::fs::write(&path, &whole).expect("restored");
+    drop(redb::Database::open(&path).map(|database| {
+        let writing = database.begin_write().expect("a transaction");
+        let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
+        let schema = 1_u64.to_be_bytes();
+        writing.open_table(meta).expect("a table").insert("schema", schema.as_slice()).expect("a row");
+        writing.commit().expect("written");
+    }));
+    refused("an index of schema 1");
     std::fs::write(&path, &whole).expect("restored");
     assert_eq!(open(&folder, &chain.genesis).expect("whole again").height(), Height(30));
 }

@@ -5,7 +5,11 @@ use std::{net::TcpListener, sync::atomic::Ordering};
 use lockstep_protocol::{
     evidence::BundleState,
     genesis::Balance,
-    ids::{BundleId, Hash32},
+    ids::{Address20, AssetId, BundleId, Hash32},
+    settlement::{
+        Level,
+        config::{Asset, Corridor, Participant, SettlementConfig},
+    },
     signature::AccountKey,
 };
 use serde_json::json;
@@ -33,13 +37,33 @@ pub(crate) struct Network {
 impl Network {
     /// Called and funded as the fixtures expect.
     pub(crate) fn deal(validators: usize) -> Self {
+        Self::deal_with(validators, |_| ())
+    }
+
+    /// As [`deal`](Self::deal), with a corridor from the first rollup to the second.
+    pub(crate) fn deal_settling(validators: usize) -> Self {
+        let asset = AssetId([0xa5; 32]);
+        Self::deal_with(validators, |options| {
+            for rollup in &mut options.rollups {
+                let (hub, escrows) = (Address20([1; 20]), vec![Address20([2; 20])]);
+                rollup.settlement = Some(Participant { hub, escrows, settled_level: Level::Executed });
+            }
+            options.settlement = Some(SettlementConfig {
+                apply_window: 64,
+                assets: vec![Asset { asset, account_cap: 1_000 }],
+                corridors: vec![Corridor { from: fixture::ROLLUP_A, to: fixture::ROLLUP_B, asset, cap: 500 }],
+            });
+        })
+    }
+
+    fn deal_with(validators: usize, change: impl FnOnce(&mut DealOptions)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         // Held until all are chosen, so that none comes twice.
         let held: Vec<_> = (0..validators).map(|_| TcpListener::bind(loopback(0)).expect("a free port")).collect();
         let place = |held: &TcpListener| Place { p2p: held.local_addr().expect("bound"), rpc: loopback(0) };
         let balance = |number| Balance { account: fixture::account(number), credits: CREDITS };
-        let dealt = keys::deal(DealOptions {
+        let mut options = DealOptions {
             network: "test".into(),
             rollups: fixture::genesis().rollups,
             balances: (0..fixture::ACCOUNTS).map(balance).collect(),
@@ -49,8 +73,9 @@ impl Network {
             settlement: None,
             rollup_nodes: Vec::new(),
             out: folder.path().join("net"),
-        });
-        Self { dealt: dealt.expect("dealt"), _folder: folder }
+        };
+        change(&mut options);
+        Self { dealt: keys::deal(options).expect("dealt"), _folder: folder }
     }
 
     pub(crate) fn config(&self, validator: usize) -> Config {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use jsonrpsee::types::Params;
 use lockstep_protocol::{
     ids::{Height, RollupId, SettlementId},
-    lane::LaneLeaf,
     limits::MAX_DECISIONS_PER_RANGE,
     rpc::{CorridorStatus, DecisionPage, QueryError, RollupStatus, SettlementStatus, UnsettledPage},
     settlement::DecisionRange,
@@ -65,14 +64,17 @@ pub(super) async fn get_decisions(service: &Service, params: &Params<'_>) -> Ans
     check(service, rollup)?;
     let from = from.max(1);
     let rows = service.index.decisions(rollup, from, max)?;
-    let genesis = || LaneLeaf::genesis(service.network.id, rollup).decisions;
-    let chain = rows.first().map_or_else(genesis, |row| row.before);
-    let item = match rows.last() {
-        Some(last) => Some(service.feed.bare_item(rollup, last.height).await?.value().clone()),
-        None => None,
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
+        let leaf = service.index.lane(rollup).ok_or(QueryError::UnknownRollup { rollup })?.leaf;
+        let (sequence, chain) = (leaf.decision_sequence, leaf.decisions);
+        let range = DecisionRange { rollup, sequence, chain, decisions: Vec::new() };
+        return Ok(DecisionPage { range, intents: Vec::new(), item: None });
     };
+    let (chain, height) = (first.before, last.height);
+    let item = service.feed.bare_item(rollup, height).await?.value().clone();
     let (decisions, intents) = rows.into_iter().map(|row| (row.decision, row.intent)).unzip();
-    Ok(DecisionPage { range: DecisionRange { rollup, sequence: from - 1, chain, decisions }, intents, item })
+    let range = DecisionRange { rollup, sequence: from - 1, chain, decisions };
+    Ok(DecisionPage { range, intents, item: Some(item) })
 }
 
 pub(super) async fn get_rollup_status(service: &Service, params: &Params<'_>) -> Answer<RollupStatus> {

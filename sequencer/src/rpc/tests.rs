@@ -147,7 +147,7 @@ fn described(method: &str) -> Value {
     methods.into_iter().find(|found| found["name"] == method).unwrap_or_else(|| panic!("{method} is not described"))
 }
 
-fn check_result(method: &str, value: &Value) {
+pub(crate) fn check_result(method: &str, value: &Value) {
     let schema = described(method)["result"]["schema"].clone();
     check(&description(), &schema, value).unwrap_or_else(|error| panic!("{method}: {error}\n{value}"));
 }
@@ -162,6 +162,8 @@ fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
             }
             "const" if rule == value => {}
             "const" => return Err(format!("{value} is not {rule}")),
+            "enum" if rule.as_array().ok_or("a list")?.contains(value) => {}
+            "enum" => return Err(format!("{value} is not one of {rule}")),
             "oneOf" | "anyOf" => {
                 let all = rule.as_array().ok_or("a list")?;
                 let fits = all.iter().filter(|schema| check(root, schema, value).is_ok()).count();
@@ -205,8 +207,12 @@ fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// All patterns are hexadecimal of a length, or of any.
+/// All patterns are decimal digits, or hexadecimal of a length, or of any.
 fn check_pattern(pattern: &str, text: &str) -> Result<(), String> {
+    if pattern == "^[0-9]+$" {
+        let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        return if fits { Ok(()) } else { Err(format!("{text} is not a decimal number")) };
+    }
     let digits = text.strip_prefix("0x").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let digits = digits.ok_or(format!("{text} is not hexadecimal"))?;
     let lengths: Vec<usize> = pattern.split(['{', '}']).filter_map(|part| part.parse().ok()).collect();
@@ -300,6 +306,29 @@ async fn every_answer_is_as_described_and_proves_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_may_move_is_told_before_anything_does() {
+    let network = TestNetwork::deal_settling(1);
+    let node = network.start(0).await;
+    reached(&node, 1).await;
+    let corridors = result(&node, "lockstep_getCorridors", json!([])).await;
+    assert_eq!((&corridors[0]["cap"], &corridors[0]["underWay"]), (&json!("500"), &json!("0")));
+    let status = result(&node, "lockstep_getRollupStatus", json!([fixture::ROLLUP_A])).await;
+    assert_eq!((&status["healthy"], &status["decisionSequence"]), (&json!(false), &json!(0)), "no head was seen yet");
+    let page = result(&node, "lockstep_getUnsettled", json!([fixture::ROLLUP_A])).await;
+    assert_eq!((&page["settlements"], &page["next"]), (&json!([]), &Value::Null));
+    let page = result(&node, "lockstep_getDecisions", json!([fixture::ROLLUP_A, 1])).await;
+    assert_eq!((&page["intents"], &page["item"]), (&json!([]), &Value::Null));
+    let leaf = node.index().lane(fixture::ROLLUP_A).expect("a lane").leaf;
+    assert_eq!(page["range"]["chain"], json!(leaf.decisions), "an empty page says from where to go on");
+    // Whoever waits for what is on its way is answered at the end of the time.
+    let begun = Instant::now();
+    let answer = call(node.rpc_address(), "lockstep_waitSettlement", json!([Hash32([5; 32]), 0, 300])).await;
+    assert_eq!(answer["error"]["data"]["reason"], "unknown_settlement");
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    stop(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_description_has_exactly_the_methods_that_there_are() {
     let network = TestNetwork::deal(1);
     let node = network.start(0).await;
@@ -366,6 +395,19 @@ async fn every_refusal_has_its_code_and_its_reason() {
         ("lockstep_getReports", json!([account, 1, REPORTS_MAX + 1]), codes::LIMIT, "too_many"),
         ("lockstep_getReports", json!(["me", 1]), codes::INVALID_PARAMS, "bad_request"),
         ("lockstep_getFees", json!([1]), codes::INVALID_PARAMS, "bad_request"),
+        ("lockstep_getSettlement", json!([id]), codes::NOT_FOUND, "unknown_settlement"),
+        ("lockstep_getSettlement", json!([]), codes::INVALID_PARAMS, "bad_request"),
+        ("lockstep_waitSettlement", json!([id, 1, 10]), codes::NOT_FOUND, "unknown_settlement"),
+        ("lockstep_waitSettlement", json!([id, 10]), codes::INVALID_PARAMS, "bad_request"),
+        ("lockstep_getUnsettled", json!([7]), codes::NOT_FOUND, "unknown_rollup"),
+        ("lockstep_getUnsettled", json!([901, null, UNSETTLED_MAX + 1]), codes::LIMIT, "too_many"),
+        ("lockstep_getUnsettled", json!([901, "0x12"]), codes::INVALID_PARAMS, "bad_request"),
+        ("lockstep_getDecisions", json!([7, 1]), codes::NOT_FOUND, "unknown_rollup"),
+        ("lockstep_getDecisions", json!([901, 1, 1_025]), codes::LIMIT, "too_many"),
+        ("lockstep_getDecisions", json!([901, 1, 0]), codes::INVALID_PARAMS, "bad_request"),
+        ("lockstep_getDecisions", json!([901]), codes::INVALID_PARAMS, "bad_request"),
+        ("lockstep_getRollupStatus", json!([7]), codes::NOT_FOUND, "unknown_rollup"),
+        ("lockstep_getCorridors", json!([901]), codes::INVALID_PARAMS, "bad_request"),
     ];
     for (method, params, code, reason) in cases {
         let answer = call(node.rpc_address(), method, params.clone()).await;
