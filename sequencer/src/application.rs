@@ -166,6 +166,7 @@ impl Machine for Application {
         if let Some((id, refusal)) = built.left_out.first() {
             debug!(left_out, %id, %refusal, "left bundles out of a body");
         }
+        self.pool.left_out(position.height, &built.left_out);
         let whole = left_out == 0
             && built.body.cancels().len() == known.body.cancels().len()
             && built.body.facts() == known.body.facts();

@@ -3,6 +3,7 @@
 //! The shell around `waiting.rs`: it checks signatures and formats before it takes the lock, and tells others what came and
 //! went. Does not order, execute or persist: see `application.rs`. A restart empties it, and clients send again.
 
+mod classes;
 mod departures;
 mod metrics;
 mod outbox;
@@ -175,6 +176,7 @@ impl Pool {
     /// gap everything that waits is checked again.
     pub fn finalized(&self, height: Height, reports: &[(Account, Report)]) {
         let ordered: Vec<_> = reports.iter().filter_map(|(_, report)| ordered_bundle(report)).collect();
+        let decided = reports.iter().any(|(_, report)| matches!(report.event, Event::Decided { .. }));
         let changed: BTreeSet<_> = reports.iter().map(|(account, _)| *account).collect();
         let mut records = self.read_records(changed);
         let base_fees = base_fees(&self.rules, &*self.view);
@@ -182,7 +184,7 @@ impl Pool {
         if height.0 > waiting.height.0.saturating_add(1) {
             records = self.read_records(waiting.open_accounts());
         }
-        let settled = waiting.settle(Change { height, ordered: &ordered, records: &records, base_fees });
+        let settled = waiting.settle(Change { height, ordered: &ordered, decided, records: &records, base_fees });
         self.measure(&waiting);
         drop(waiting);
         self.metrics.ordered.inc_by(settled.ordered as u64);
@@ -195,7 +197,7 @@ impl Pool {
     /// What the pool holds now.
     pub fn usage(&self) -> Usage {
         let waiting = self.lock();
-        Usage { bundles: waiting.bundles.len(), cancels: waiting.cancels.len(), bytes: waiting.bytes }
+        Usage { bundles: waiting.bundles.len(), cancels: waiting.cancels.len(), bytes: waiting.all_bytes() }
     }
 
     /// The pool's numbers.
@@ -213,9 +215,20 @@ impl Pool {
         self.lock().height
     }
 
+    /// Takes note of what a block at `height` left out. Settlements that could not be opened are left alone for a while; all else
+    /// that was left out is offered again.
+    pub(crate) fn left_out(&self, height: Height, left_out: &[(BundleId, Refusal)]) {
+        let mut waiting = self.lock();
+        for (id, refusal) in left_out.iter().filter(|(_, refusal)| classes::may_pass(refusal)) {
+            if waiting.hold(id, height) {
+                PoolMetrics::refuse(&self.metrics.held, refusal);
+            }
+        }
+    }
+
     /// What to propose.
     pub(crate) fn select(&self, request: &Request<'_>) -> Selection {
-        self.lock().select(request)
+        self.lock().select(request, &self.rules)
     }
 
     /// Takes what another validator passed on. It was checked against its rollup's format there.
@@ -292,7 +305,10 @@ impl Pool {
         let accounts = accounts.map(|(signed, _)| signed.bundle.account).collect();
         self.with_records(accounts, |waiting, snapshot| {
             let judge = |(signed, shape): (&SignedBundle, Result<(), Refusal>)| {
-                shape.and_then(|()| waiting.check(signed, snapshot.facts(&signed.bundle.account)?))
+                shape.and_then(|()| {
+                    let class = classes::class(&signed.bundle, &self.rules);
+                    waiting.check(signed, class, snapshot.facts(&signed.bundle.account)?)
+                })
             };
             let verdicts = signed.iter().zip(shapes).map(judge);
             verdicts
@@ -371,7 +387,7 @@ impl Pool {
         signed.bundle.check_shape(self.rules.network)?;
         match signed.bundle.legs.iter().find(|leg| !self.rules.rollups.contains_key(&leg.rollup)) {
             Some(leg) => Err(Refusal::UnknownRollup { rollup: leg.rollup }),
-            None => Ok(()),
+            None => classes::check(&signed.bundle, &self.rules),
         }
     }
 
@@ -419,7 +435,7 @@ impl Pool {
         let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.metrics.bundles.set(gauge(waiting.bundles.len()));
         self.metrics.cancels.set(gauge(waiting.cancels.len()));
-        self.metrics.bytes.set(gauge(waiting.bytes));
+        self.metrics.bytes.set(gauge(waiting.all_bytes()));
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -472,6 +488,7 @@ fn is_never_honest(refusal: &Refusal) -> bool {
             | Refusal::UnmatchedLeg { .. }
             | Refusal::NoSettlements { .. }
             | Refusal::UnknownEscrow { .. }
+            | Refusal::NoCorridor { .. }
     )
 }
 

@@ -31,7 +31,19 @@ const REASONS: [&str; 20] = [
     "wrong_network",
 ];
 
-/// Why something was refused or dropped.
+/// The same for settlements that wait because they cannot be opened yet.
+const HELD_REASONS: [&str; 8] = [
+    "account_cap_reached",
+    "bad_deadline",
+    "corridor_full",
+    "deadline_full",
+    "rollup_quarantined",
+    "rollup_silent",
+    "settlement_known",
+    "too_many_settlements",
+];
+
+/// Why something was refused, dropped or held.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabel {
     /// `Refusal::reason`.
@@ -57,6 +69,8 @@ pub struct PoolMetrics {
     pub not_taken: Family<ReasonLabel, Counter>,
     /// Bundles that left without having been ordered.
     pub dropped: Family<ReasonLabel, Counter>,
+    /// Settlements that could not be opened in a block and wait.
+    pub held: Family<ReasonLabel, Counter>,
     /// Bundles that waited here and were ordered.
     pub ordered: Counter,
     /// Cancels that were let in.
@@ -73,6 +87,9 @@ impl PoolMetrics {
                 drop(family.get_or_create(&ReasonLabel { reason }));
             }
         }
+        for reason in HELD_REASONS {
+            drop(self.held.get_or_create(&ReasonLabel { reason }));
+        }
         let registry = registry.sub_registry_with_prefix("pool");
         registry.register("bundles", "Bundles that wait", self.bundles.clone());
         registry.register("cancels", "Cancels that wait", self.cancels.clone());
@@ -82,6 +99,7 @@ impl PoolMetrics {
         registry.register("refused", "Bundles of clients that were refused", self.refused.clone());
         registry.register("not_taken", "Bundles of other validators that were not taken", self.not_taken.clone());
         registry.register("dropped", "Bundles that left without being ordered", self.dropped.clone());
+        registry.register("held", "Settlements that could not be opened in a block and wait", self.held.clone());
         registry.register("ordered", "Bundles that waited here and were ordered", self.ordered.clone());
         registry.register("cancels_admitted", "Cancels that were let in", self.cancels_admitted.clone());
         registry.register(

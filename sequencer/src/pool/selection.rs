@@ -1,7 +1,7 @@
 //! What should the next block hold?
 //!
-//! Takes the best of what waits, in the order of a body, until the body or the lanes are full. A guess at what the
-//! transition will accept, made in one pass: the transition decides.
+//! Takes the best of what waits, by the classes of a body, until the body or the lanes are full; whoever builds the body puts it
+//! in order. A guess at what the transition will accept: the transition decides.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -9,15 +9,19 @@ use std::{
 };
 
 use lockstep_protocol::{
-    body::{CheckedBundle, FRAME_BYTES},
-    bundle::SignedCancel,
-    ids::Height,
+    body::{CheckedBundle, Class, FRAME_BYTES},
+    bundle::{Leg, SignedCancel},
+    genesis::Rules,
+    ids::{Height, RollupId},
     limits::{MAX_BUNDLES_PER_BODY, MAX_CANCELS_PER_BODY, MAX_LANE_BYTES},
 };
 
-use super::waiting::{ENTRY_BYTES, Rank, Waiting, fee};
+use super::{
+    classes,
+    waiting::{ENTRY_BYTES, Rank, Waiting, fee},
+};
 
-/// Bundles that may be passed over because a lane or the body has no room for them. Keeps a proposal from walking through
+/// Bundles of a class that may be passed over because a lane or the body has no room for them. Keeps a proposal from walking through
 /// the whole pool; by the next block the lane has room again.
 const PASSED_OVER_MAX: usize = 4_096;
 
@@ -33,7 +37,7 @@ pub(crate) struct Request<'a> {
     pub(crate) count: usize,
 }
 
-/// What to propose, best first.
+/// What to propose.
 #[derive(Default)]
 pub(crate) struct Selection {
     pub(crate) cancels: Vec<SignedCancel>,
@@ -46,21 +50,90 @@ impl Selection {
     }
 }
 
+/// What a block under construction has room for.
+struct Room {
+    bytes: usize,
+    count: usize,
+    lanes: BTreeMap<RollupId, Lane>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Lane {
+    used: u64,
+    /// By liquidators.
+    liquidated: u64,
+}
+
+/// What is left to bundles that come later.
+#[derive(Clone, Copy, Default)]
+struct Kept {
+    bytes: usize,
+    lane: u64,
+}
+
+impl Room {
+    /// Takes room for a bundle, if there is any beside what is kept.
+    fn take(&mut self, bundle: &CheckedBundle, size: usize, kept: Kept, rules: &Rules) -> bool {
+        let liquidates = bundle.class() == Class::Liquidation;
+        let fits = |leg: &Leg| {
+            let Lane { used, liquidated } = self.lanes.get(&leg.rollup).copied().unwrap_or_default();
+            let share = rules.rollups.get(&leg.rollup).map_or(0, |rollup| rollup.liquidation_bytes);
+            used + leg.bytes() + kept.lane <= MAX_LANE_BYTES && (!liquidates || liquidated + leg.bytes() <= share)
+        };
+        let legs = &bundle.signed().bundle.legs;
+        if self.count == 0 || size.saturating_add(kept.bytes) > self.bytes || !legs.iter().all(fits) {
+            return false;
+        }
+        self.count -= 1;
+        self.bytes -= size;
+        for leg in legs {
+            let lane = self.lanes.entry(leg.rollup).or_default();
+            lane.used += leg.bytes();
+            lane.liquidated += if liquidates { leg.bytes() } else { 0 };
+        }
+        true
+    }
+}
+
 impl Waiting {
-    /// Chooses what to propose. Bundles that allow too little for the fees of the moment are parked on the way, so that
-    /// they are not looked at again in every view.
-    pub(crate) fn select(&mut self, request: &Request<'_>) -> Selection {
-        let mut room = request.bytes.saturating_sub(FRAME_BYTES);
-        let mut selection = Selection { cancels: self.select_cancels(request, &mut room), bundles: Vec::new() };
-        let mut lanes = BTreeMap::new();
+    /// Chooses what to propose, class by class. Bundles that allow too little for the fees of the moment are parked on the way, so
+    /// that they are not looked at again in every view.
+    pub(crate) fn select(&mut self, request: &Request<'_>, rules: &Rules) -> Selection {
+        let mut room = Room {
+            bytes: request.bytes.saturating_sub(FRAME_BYTES),
+            count: request.count.min(MAX_BUNDLES_PER_BODY),
+            lanes: BTreeMap::new(),
+        };
+        let cancels = self.select_cancels(request, &mut room.bytes);
+        let mut bundles = Vec::new();
+        let plain = Kept { bytes: classes::kept_for_plain(request.bytes), lane: classes::lane_kept_for_plain() };
+        self.fill(Class::Liquidation, request, rules, Kept::default(), &mut room, &mut bundles);
+        let late = self.fill(Class::Settlement, request, rules, plain, &mut room, &mut bundles);
+        self.fill(Class::Plain, request, rules, Kept::default(), &mut room, &mut bundles);
+        // What plain bundles did not need.
+        let late = late.into_iter();
+        bundles.extend(late.filter(|bundle| room.take(bundle, self.size(bundle), Kept::default(), rules)));
+        Selection { cancels, bundles }
+    }
+
+    /// Takes what there is room for of a class; tells what there was none for.
+    fn fill(
+        &mut self,
+        class: Class,
+        request: &Request<'_>,
+        rules: &Rules,
+        kept: Kept,
+        room: &mut Room,
+        chosen: &mut Vec<Arc<CheckedBundle>>,
+    ) -> Vec<Arc<CheckedBundle>> {
         let mut unpayable = Vec::new();
-        let mut passed_over = 0;
-        for (rank, bundle) in &self.ready {
-            if selection.bundles.len() == request.count.min(MAX_BUNDLES_PER_BODY) || passed_over == PASSED_OVER_MAX {
+        let mut passed_over = Vec::new();
+        for (rank, bundle) in self.ready.range(Rank::all(class)) {
+            if room.count == 0 || passed_over.len() == PASSED_OVER_MAX {
                 break;
             }
             let signed = &bundle.signed().bundle;
-            if signed.valid_until < request.height
+            if classes::last_height(signed) < request.height
                 || request.taken.contains(&bundle.id().0)
                 || self.is_being_cancelled(bundle)
             {
@@ -68,29 +141,22 @@ impl Waiting {
             }
             if !fee(signed, &self.base_fees).is_ok_and(|fee| fee <= signed.max_fee) {
                 unpayable.push(*rank);
-                continue;
+            } else if room.take(bundle, self.size(bundle), kept, rules) {
+                chosen.push(bundle.clone());
+            } else {
+                passed_over.push(bundle.clone());
             }
-            let size = self.bundles[&bundle.id()].size - ENTRY_BYTES;
-            let has_room = size <= room
-                && signed
-                    .legs
-                    .iter()
-                    .all(|leg| lanes.get(&leg.rollup).copied().unwrap_or_default() + leg.bytes() <= MAX_LANE_BYTES);
-            if !has_room {
-                passed_over += 1;
-                continue;
-            }
-            room -= size;
-            for leg in &signed.legs {
-                *lanes.entry(leg.rollup).or_insert(0) += leg.bytes();
-            }
-            selection.bundles.push(bundle.clone());
         }
         for rank in unpayable {
             let bundle = self.ready.remove(&rank).expect("the rank was just seen");
             self.parked.insert(rank, bundle);
         }
-        selection
+        passed_over
+    }
+
+    /// Bytes in a body.
+    fn size(&self, bundle: &CheckedBundle) -> usize {
+        self.bundles[&bundle.id()].size - ENTRY_BYTES
     }
 
     fn select_cancels(&self, request: &Request<'_>, room: &mut usize) -> Vec<SignedCancel> {
@@ -131,7 +197,11 @@ impl Waiting {
         };
         self.parked_cursor = seen.get(most).copied();
         for rank in seen.into_iter().take(most) {
-            let bundle = &self.parked[&rank].signed().bundle;
+            let bundle = &self.parked[&rank];
+            if self.is_held(&bundle.id()) {
+                continue;
+            }
+            let bundle = &bundle.signed().bundle;
             if fee(bundle, &self.base_fees).is_ok_and(|fee| fee <= bundle.max_fee) {
                 let bundle = self.parked.remove(&rank).expect("the rank was just seen");
                 self.ready.insert(rank, bundle);

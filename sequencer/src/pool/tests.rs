@@ -1,3 +1,4 @@
+mod by_class;
 mod refusals;
 mod selecting;
 mod upkeep;
@@ -28,9 +29,11 @@ fn ordered(signed: &SignedBundle, height: u64) -> (Account, Report) {
 /// All that must hold between the tables of the pool, whatever happened.
 fn check_invariants(pool: &Pool, view: &View) {
     let waiting = pool.lock();
-    let total: usize = waiting.bundles.values().map(|entry| entry.size).sum();
-    assert_eq!(waiting.bytes, total);
-    assert!(waiting.bytes <= waiting.config.max_bytes);
+    for class in classes::CLASSES {
+        let entries = waiting.bundles.values().filter(|entry| entry.bundle.class() == class);
+        assert_eq!(waiting.bytes[class as usize], entries.map(|entry| entry.size).sum::<usize>());
+    }
+    assert!(waiting.all_bytes() <= waiting.config.max_bytes);
     assert_eq!(waiting.ready.len() + waiting.parked.len(), waiting.bundles.len());
     assert_eq!(waiting.expiry.len(), waiting.bundles.len());
     let bundles = waiting.bundles.iter().filter_map(|(id, entry)| Some((entry.reminder?, Reminded::Bundle(*id))));
@@ -42,6 +45,9 @@ fn check_invariants(pool: &Pool, view: &View) {
     for (account, open) in &waiting.accounts {
         assert!(!open.by_nonce.is_empty() || open.cancel.is_some(), "an idle account is forgotten");
         let max_fee = |id| waiting.bundles[id].bundle.signed().bundle.max_fee;
+        let settles =
+            |id: &&BundleId| waiting.bundles[*id].bundle.class() == lockstep_protocol::body::Class::Settlement;
+        assert_eq!(open.settlements as usize, open.by_nonce.values().filter(settles).count());
         assert_eq!(open.promised, open.by_nonce.values().map(max_fee).sum::<u64>());
         let record = view.account(account).expect("only known accounts get in");
         if waiting.height == view.height() {
@@ -51,7 +57,7 @@ fn check_invariants(pool: &Pool, view: &View) {
         for (nonce, id) in &open.by_nonce {
             let bundle = &waiting.bundles[id].bundle.signed().bundle;
             assert_eq!((bundle.nonce, bundle.account), (*nonce, *account));
-            assert!(bundle.valid_until > waiting.height, "nothing expired waits");
+            assert!(classes::last_height(bundle) > waiting.height, "nothing expired waits");
         }
     }
 }

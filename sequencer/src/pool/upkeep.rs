@@ -9,10 +9,11 @@ use lockstep_protocol::{
     account::AccountRecord,
     ids::{Account, BundleId, Height},
     refusal::Refusal,
+    transition::check_validity,
 };
 
 use super::{
-    Dropped,
+    Dropped, classes,
     outbox::Item,
     view::BaseFees,
     waiting::{REMINDER_INTERVAL, Reminded, Waiting, check_cancel},
@@ -29,6 +30,8 @@ pub(crate) struct Change<'a> {
     pub(crate) height: Height,
     /// What it ordered.
     pub(crate) ordered: &'a [BundleId],
+    /// Whether it decided a settlement, which may have freed what others wait for.
+    pub(crate) decided: bool,
     /// Accounts that changed, with their records now.
     pub(crate) records: &'a BTreeMap<Account, Option<AccountRecord>>,
     /// Base fees of the next block.
@@ -67,6 +70,10 @@ impl Waiting {
             self.height = change.height;
             self.base_fees = change.base_fees;
         }
+        if change.decided {
+            // The best of those that wait for it first.
+            (self.freed, self.parked_cursor) = (self.height, None);
+        }
         self.expire(&mut settled.dropped);
         self.unpark(UNPARKED_PER_HEIGHT);
         settled.reminders = self.remind();
@@ -99,9 +106,13 @@ impl Waiting {
 
     fn expire(&mut self, dropped: &mut Vec<Dropped>) {
         let height = self.height.next();
-        while let Some((valid_until, id)) = self.expiry.first().copied().filter(|(until, _)| *until < height) {
-            self.remove(&id).expect("a bundle that expires waits");
-            dropped.push(Dropped { id, refusal: Refusal::Expired { valid_until, height } });
+        while let Some((_, id)) = self.expiry.first().copied().filter(|(until, _)| *until < height) {
+            let bundle = self.remove(&id).expect("a bundle that expires waits");
+            let bundle = &bundle.signed().bundle;
+            // A settlement may be too late for its deadline before its bundle is.
+            let late =
+                check_validity(bundle.valid_until, height).and_then(|()| classes::check_deadline(bundle, height));
+            dropped.push(Dropped { id, refusal: late.expect_err("it cannot be ordered any more") });
         }
     }
 

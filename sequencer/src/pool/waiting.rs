@@ -7,25 +7,32 @@
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, BTreeSet, HashMap},
+    iter,
+    ops::RangeInclusive,
     sync::Arc,
 };
 
 use lockstep_protocol::{
     account::AccountRecord,
-    body::CheckedBundle,
+    body::{CheckedBundle, Class},
     bundle::{Bundle, SignedBundle, SignedCancel},
     fees,
     ids::{Account, BundleId, Height},
+    limits::MAX_OPEN_SETTLEMENTS,
     refusal::Refusal,
     transition::check_validity,
 };
 
-use super::{Dropped, PoolConfig, view::BaseFees};
+use super::{
+    Dropped, PoolConfig,
+    classes::{self, CLASSES},
+    view::BaseFees,
+};
 
 /// Memory that a waiting bundle takes beside its encoded bytes: its place in six tables, its allocations, and that of its
 /// signature among the verified. 868 bytes for two-leg transfers, as `tests/pool_memory.rs` measures; it makes
 /// `PoolConfig::max_bytes` a bound of memory.
-pub(crate) const ENTRY_BYTES: usize = 896;
+pub(crate) const ENTRY_BYTES: usize = 928;
 /// Cancels that may wait, one for each account. Each takes about 300 bytes.
 pub(crate) const CANCELS_MAX: usize = 16_384;
 /// Heights after which what came from a client is passed on again, in case the others lost it.
@@ -33,9 +40,16 @@ pub(crate) const FIRST_REMINDER: u64 = 8;
 /// Heights between later repetitions.
 pub(crate) const REMINDER_INTERVAL: u64 = 64;
 
+/// Heights that a settlement which could not be opened is left alone at first. Twice as many each time, so that what cannot be
+/// opened for long costs a busy network few attempts and keeps an idle one idle.
+const FIRST_HOLD: u64 = 4;
+/// How often that doubles: 256 heights at most.
+const HOLD_DOUBLINGS: u32 = 6;
+
 /// A bundle's place among those that wait: the order of a body, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rank {
+    class: Class,
     tip: u64,
     bytes: u64,
     id: BundleId,
@@ -43,12 +57,19 @@ pub(crate) struct Rank {
 
 impl Rank {
     pub(crate) fn of(bundle: &CheckedBundle) -> Self {
-        Self { tip: bundle.signed().bundle.tip, bytes: bundle.bytes(), id: bundle.id() }
+        Self { class: bundle.class(), tip: bundle.signed().bundle.tip, bytes: bundle.bytes(), id: bundle.id() }
     }
 
-    /// The rank that a bundle of good shape would have.
-    pub(crate) fn of_unverified(bundle: &Bundle) -> Self {
-        Self { tip: bundle.tip, bytes: bundle.bytes(), id: bundle.id() }
+    /// The rank that a bundle of good shape and this class would have.
+    pub(crate) fn of_unverified(bundle: &Bundle, class: Class) -> Self {
+        Self { class, tip: bundle.tip, bytes: bundle.bytes(), id: bundle.id() }
+    }
+
+    /// All ranks of a class.
+    pub(crate) fn all(class: Class) -> RangeInclusive<Self> {
+        let first = Self { class, tip: u64::MAX, bytes: 0, id: BundleId([0; 32]) };
+        let last = Self { class, tip: 0, bytes: u64::MAX, id: BundleId([u8::MAX; 32]) };
+        first..=last
     }
 
     fn tip_per_kilobyte(&self) -> u64 {
@@ -61,7 +82,7 @@ impl Ord for Rank {
     fn cmp(&self, other: &Self) -> Ordering {
         let mine = u128::from(self.tip) * u128::from(other.bytes);
         let theirs = u128::from(other.tip) * u128::from(self.bytes);
-        theirs.cmp(&mine).then_with(|| self.id.cmp(&other.id))
+        self.class.cmp(&other.class).then_with(|| theirs.cmp(&mine)).then_with(|| self.id.cmp(&other.id))
     }
 }
 
@@ -104,6 +125,10 @@ pub(crate) struct Entry {
     pub(crate) size: usize,
     /// When to pass it on again.
     pub(crate) reminder: Option<Height>,
+    /// The block that could not open it, and the first that may try again.
+    pub(crate) held: Option<(Height, Height)>,
+    /// How often it could not.
+    holds: u32,
 }
 
 /// What is passed on again.
@@ -120,6 +145,8 @@ pub(crate) struct Open {
     pub(crate) by_nonce: BTreeMap<u64, BundleId>,
     /// Sum of what its bundles may cost at most. Credits.
     pub(crate) promised: u64,
+    /// How many of its bundles are settlements.
+    pub(crate) settlements: u32,
     pub(crate) cancel: Option<SignedCancel>,
     /// When to pass the cancel on again.
     pub(crate) cancel_reminder: Option<Height>,
@@ -136,8 +163,10 @@ pub(crate) struct Waiting {
     pub(crate) bundles: HashMap<BundleId, Entry>,
     /// Bundles that the fees allow, as far as is known.
     pub(crate) ready: BTreeMap<Rank, Arc<CheckedBundle>>,
-    /// Bundles that allow less than the fee came to when they were last looked at.
+    /// Bundles that allow less than the fee came to when they were last looked at, and settlements that could not be opened.
     pub(crate) parked: BTreeMap<Rank, Arc<CheckedBundle>>,
+    /// The latest block that decided a settlement: what could not be opened before it perhaps can.
+    pub(crate) freed: Height,
     /// Where the search for parked bundles that became ready goes on.
     pub(crate) parked_cursor: Option<Rank>,
     pub(crate) accounts: HashMap<Account, Open>,
@@ -145,7 +174,8 @@ pub(crate) struct Waiting {
     pub(crate) cancels: BTreeSet<Account>,
     pub(crate) expiry: BTreeSet<(Height, BundleId)>,
     pub(crate) reminders: BTreeSet<(Height, Reminded)>,
-    pub(crate) bytes: usize,
+    /// Memory that the bundles of each class count for.
+    pub(crate) bytes: [usize; CLASSES.len()],
 }
 
 impl Waiting {
@@ -153,9 +183,14 @@ impl Waiting {
         Self { config, height, base_fees, ..Self::default() }
     }
 
+    /// Memory that all bundles count for.
+    pub(crate) fn all_bytes(&self) -> usize {
+        self.bytes.iter().sum()
+    }
+
     /// Whether a bundle of good shape could join now, or waits already. Changes nothing, and costs less than a signature.
-    pub(crate) fn check(&self, signed: &SignedBundle, facts: Facts<'_>) -> Result<Option<Rank>, Refusal> {
-        let rank = Rank::of_unverified(&signed.bundle);
+    pub(crate) fn check(&self, signed: &SignedBundle, class: Class, facts: Facts<'_>) -> Result<Option<Rank>, Refusal> {
+        let rank = Rank::of_unverified(&signed.bundle, class);
         if self.bundles.contains_key(&rank.id) {
             return Ok(None);
         }
@@ -178,7 +213,7 @@ impl Waiting {
         let signed = &bundle.signed().bundle;
         let replaced = self.check_account(signed, facts)?;
         let evicted = self.displaced(&rank, size, replaced)?;
-        let full = self.full();
+        let full = self.full(bundle.class());
         let mut dropped = Vec::with_capacity(evicted.len() + 1);
         for id in evicted {
             self.remove(&id).expect("an evicted bundle waits");
@@ -193,11 +228,12 @@ impl Waiting {
         let open = self.accounts.entry(signed.account).or_default();
         open.by_nonce.insert(signed.nonce, id);
         open.promised = open.promised.checked_add(signed.max_fee).expect("promises are covered by a balance");
-        self.expiry.insert((signed.valid_until, id));
+        open.settlements += u32::from(bundle.class() == Class::Settlement);
+        self.expiry.insert((classes::last_height(signed), id));
         self.reminders.extend(reminder.map(|height| (height, Reminded::Bundle(id))));
-        self.bytes += size;
+        self.bytes[bundle.class() as usize] += size;
         self.ready.insert(rank, bundle.clone());
-        self.bundles.insert(id, Entry { bundle, size, reminder });
+        self.bundles.insert(id, Entry { bundle, size, reminder, held: None, holds: 0 });
         Ok(Admitted::New(dropped))
     }
 
@@ -225,22 +261,42 @@ impl Waiting {
         Ok(())
     }
 
+    /// Whether a bundle is to be left alone in the next block.
+    pub(crate) fn is_held(&self, id: &BundleId) -> bool {
+        let held = self.bundles.get(id).and_then(|entry| entry.held);
+        held.is_some_and(|(since, until)| until > self.height.next() && since >= self.freed)
+    }
+
     /// Takes a bundle out.
     pub(crate) fn remove(&mut self, id: &BundleId) -> Option<Arc<CheckedBundle>> {
-        let Entry { bundle, size, reminder } = self.bundles.remove(id)?;
+        let Entry { bundle, size, reminder, .. } = self.bundles.remove(id)?;
         let rank = Rank::of(&bundle);
         self.ready.remove(&rank).or_else(|| self.parked.remove(&rank)).expect("a waiting bundle has a rank");
         let signed = &bundle.signed().bundle;
-        self.expiry.remove(&(signed.valid_until, *id));
+        self.expiry.remove(&(classes::last_height(signed), *id));
         if let Some(height) = reminder {
             self.reminders.remove(&(height, Reminded::Bundle(*id)));
         }
-        self.bytes -= size;
+        self.bytes[bundle.class() as usize] -= size;
         let open = self.accounts.get_mut(&signed.account).expect("the account of a waiting bundle is open");
         open.by_nonce.remove(&signed.nonce);
         open.promised -= signed.max_fee;
+        open.settlements -= u32::from(bundle.class() == Class::Settlement);
         self.forget_if_idle(&signed.account);
         Some(bundle)
+    }
+
+    /// Leaves a settlement alone for a while that could not be opened in a block at `height`.
+    pub(crate) fn hold(&mut self, id: &BundleId, height: Height) -> bool {
+        let Some(entry) = self.bundles.get_mut(id) else { return false };
+        let until = height.0.saturating_add(FIRST_HOLD << entry.holds.min(HOLD_DOUBLINGS));
+        entry.held = Some((height, Height(until)));
+        entry.holds = entry.holds.saturating_add(1);
+        let rank = Rank::of(&entry.bundle);
+        if let Some(bundle) = self.ready.remove(&rank) {
+            self.parked.insert(rank, bundle);
+        }
+        true
     }
 
     pub(crate) fn remove_cancel(&mut self, account: &Account) {
@@ -263,6 +319,7 @@ impl Waiting {
     /// Checks everything but room; returns the bundle that would be replaced.
     fn check_account(&self, bundle: &Bundle, facts: Facts<'_>) -> Result<Option<BundleId>, Refusal> {
         check_validity(bundle.valid_until, facts.next)?;
+        classes::check_deadline(bundle, facts.next)?;
         let record = facts.record.ok_or(Refusal::UnknownAccount)?;
         record.nonces.check(bundle.nonce)?;
         let needed = fee(bundle, &self.base_fees)?;
@@ -273,6 +330,12 @@ impl Waiting {
             return check_promise(bundle.max_fee, 0, record.balance).map(|()| None);
         };
         let replaced = open.by_nonce.get(&bundle.nonce).copied();
+        let settles = |id: &BundleId| self.bundles[id].bundle.class() == Class::Settlement;
+        let settlements = open.settlements - u32::from(replaced.as_ref().is_some_and(settles));
+        // More of an account's could not be open at once.
+        if bundle.transfer().is_some() && settlements >= MAX_OPEN_SETTLEMENTS {
+            return Err(Refusal::TooManySettlements { max: MAX_OPEN_SETTLEMENTS, open: settlements });
+        }
         let Some(id) = replaced else {
             if open.by_nonce.len() >= self.config.max_open_per_account {
                 let (max, open) = (self.config.max_open_per_account, open.by_nonce.len());
@@ -287,35 +350,47 @@ impl Waiting {
         check_promise(bundle.max_fee, open.promised - old.max_fee, record.balance).map(|()| replaced)
     }
 
-    /// Who has to leave so that a newcomer has room: the worst, and only those that it beats.
+    /// Who has to leave so that a newcomer has room: the worst of its class, and only those that it beats. A class that is within
+    /// what it is sure of takes it back from the one that has borrowed most.
     fn displaced(&self, newcomer: &Rank, size: usize, replaced: Option<BundleId>) -> Result<Vec<BundleId>, Refusal> {
-        let leaving = replaced.map_or(0, |id| self.bundles[&id].size);
-        let over = (self.bytes - leaving + size).saturating_sub(self.config.max_bytes);
-        let (mut ready, mut parked) = (self.ready.keys().rev().peekable(), self.parked.keys().rev().peekable());
-        let mut freed = 0;
+        let own = newcomer.class as usize;
+        let mut used = self.bytes;
+        if let Some(entry) = replaced.map(|id| &self.bundles[&id]) {
+            used[entry.bundle.class() as usize] -= entry.size;
+        }
+        used[own] += size;
+        let mut worst =
+            CLASSES.map(|class| self.worst_first(class).filter(|rank| Some(rank.id) != replaced).peekable());
         let mut evicted = Vec::new();
-        while freed < over {
-            let worst = match (ready.peek(), parked.peek()) {
-                (Some(a), Some(b)) if a < b => parked.next(),
-                (None, Some(_)) => parked.next(),
-                _ => ready.next(),
+        while used.iter().sum::<usize>() > self.config.max_bytes {
+            let borrowed =
+                |place: usize| used[place].saturating_sub(classes::memory(CLASSES[place], self.config.max_bytes));
+            let most = (0..CLASSES.len()).filter(|place| *place != own).max_by_key(|place| borrowed(*place));
+            let leaving = match most.filter(|place| borrowed(own) == 0 && borrowed(*place) > 0) {
+                Some(place) => worst[place].next(),
+                None => worst[own].next_if(|worst| newcomer < worst),
             };
-            match worst {
-                Some(worst) if Some(worst.id) == replaced => {}
-                Some(worst) if newcomer < worst => {
-                    freed += self.bundles[&worst.id].size;
-                    evicted.push(worst.id);
-                }
-                _ => return Err(self.full()),
-            }
+            let leaving = leaving.ok_or_else(|| self.full(newcomer.class))?;
+            used[leaving.class as usize] -= self.bundles[&leaving.id].size;
+            evicted.push(leaving.id);
         }
         Ok(evicted)
     }
 
-    fn full(&self) -> Refusal {
-        let worst = [self.ready.last_key_value(), self.parked.last_key_value()];
-        let worst = worst.into_iter().flatten().map(|(rank, _)| rank).max();
-        Refusal::PoolFull { bytes: self.bytes, tip_per_kilobyte: worst.map_or(0, Rank::tip_per_kilobyte) }
+    fn worst_first(&self, class: Class) -> impl Iterator<Item = &Rank> {
+        let mut ready = self.ready.range(Rank::all(class)).rev().map(|(rank, _)| rank).peekable();
+        let mut parked = self.parked.range(Rank::all(class)).rev().map(|(rank, _)| rank).peekable();
+        iter::from_fn(move || match (ready.peek(), parked.peek()) {
+            (Some(a), Some(b)) if a < b => parked.next(),
+            (None, Some(_)) => parked.next(),
+            _ => ready.next(),
+        })
+    }
+
+    /// What a newcomer of a class is told.
+    fn full(&self, class: Class) -> Refusal {
+        let worst = self.worst_first(class).next();
+        Refusal::PoolFull { bytes: self.all_bytes(), tip_per_kilobyte: worst.map_or(0, Rank::tip_per_kilobyte) }
     }
 }
 

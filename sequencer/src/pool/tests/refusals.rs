@@ -301,7 +301,7 @@ fn a_large_newcomer_displaces_all_or_nobody() {
     }
     // As large as three: it beats the two cheap ones, but not a third.
     let mut large = bundle(1, 0, 100);
-    let count = 3 * pool.usage().bytes / 4 / transaction(ROLLUP_A.0, 0).0.len();
+    let count = (3 * pool.usage().bytes / 4 - ENTRY_BYTES) / transaction(ROLLUP_A.0, 0).0.len();
     large.legs[0].transactions = (0..count as u64).map(|nonce| transaction(ROLLUP_A.0, nonce)).collect();
     let refused = pool.submit(large.clone().sign(&key(1))).unwrap_err();
     assert_eq!(refused.reason(), "pool_full");
