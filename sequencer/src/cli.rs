@@ -65,6 +65,8 @@ pub enum KeysCommand {
         /// The key file.
         file: PathBuf,
     },
+    /// Print an example of the file that `keys deal --settlement` reads, with every key.
+    Settlement,
     /// Make all files of a new network: its genesis, and a folder for each validator.
     #[command(after_help = DEAL_HELP)]
     Deal(DealArgs),
@@ -82,6 +84,9 @@ pub struct DealArgs {
     /// The rollups, as `id:name` or `id:name:min-base-fee`. The id is the EIP-155 chain id.
     #[arg(long, value_name = "ID:NAME", value_delimiter = ',', required = true, value_parser = parse_rollup)]
     pub rollups: Vec<Rollup>,
+    /// What may move between rollups: a TOML file. `lockstep keys settlement` prints an example. Without it nothing does.
+    #[arg(long, value_name = "FILE")]
+    pub settlement: Option<PathBuf>,
     /// First balances, as `account=credits`. `lockstep keys show` prints a key's account.
     #[arg(long, value_name = "ACCOUNT=CREDITS", value_delimiter = ',', value_parser = parse_balance)]
     pub fund: Vec<Balance>,
@@ -165,6 +170,9 @@ Example: four validators on this machine, two rollups, one funded account
   lockstep keys deal --validators 4 --network my-devnet --rollups 900:alpha,901:beta \\
       --fund \"$(lockstep keys show maker.key)=1000000000\" --out devnet
 
+With --settlement FILE margin may move between the rollups. Deploy the contracts first: the file names them.
+  lockstep keys settlement > settlement.toml
+
 Whoever deals has seen every secret. Move each validator-N folder to its machine, correct the addresses under [p2p], and
 keep no copy.";
 
@@ -201,6 +209,7 @@ fn keys_command(command: KeysCommand, out: &mut dyn Write) -> Result<(), CliErro
             secret.save(&path)?;
             writeln!(out, "{}", secret.public())?;
         }
+        KeysCommand::Settlement => out.write_all(keys::SETTLEMENT_EXAMPLE.as_bytes())?,
         KeysCommand::Show { file } => writeln!(out, "{}", Secret::load(&file)?.public())?,
         KeysCommand::Deal(args) => {
             let dealt = keys::deal(args.into_options()?)?;
@@ -222,15 +231,18 @@ impl DealArgs {
         };
         let places = (0..self.validators).map(place).collect::<Option<Vec<_>>>();
         let too_high = || CliError::Arguments("ports end at 65535: choose a lower --p2p-port or --rpc-port".into());
+        let mut rollups = self.rollups.clone();
+        let settlements = self.settlement.map(|file| keys::load_settlements(&file, &mut rollups)).transpose()?;
+        let (settlement, rollup_nodes) = settlements.map(|found| (found.config, found.nodes)).unzip();
         Ok(DealOptions {
             network: self.network.clone(),
-            rollups: self.rollups.clone(),
+            rollups,
             balances: self.fund.clone(),
             places: places.ok_or_else(too_high)?,
             pace: Pace::default(),
             l1: self.l1.clone().map(L1Config::new),
-            settlement: None,
-            rollup_nodes: Vec::new(),
+            settlement,
+            rollup_nodes: rollup_nodes.unwrap_or_default(),
             out: self.out.clone(),
         })
     }

@@ -130,8 +130,28 @@ pub struct RollupConfig {
 }
 
 impl RollupConfig {
+    /// A node at `rpc`, asked in the usual way or every `poll_ms`; refused where no configuration would be read with it.
+    pub fn new(id: RollupId, rpc: String, poll_ms: Option<u64>) -> Result<Self, String> {
+        let config = Self { id, rpc, poll_ms: poll_ms.unwrap_or_else(Self::poll_ms) };
+        config.check()?;
+        Ok(config)
+    }
+
     fn poll_ms() -> u64 {
         250
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let Self { id, rpc, poll_ms } = self;
+        if !rpc.starts_with("http://") {
+            return Err(format!(
+                "rollups, {id}: rpc must be an http:// URL: put a proxy in front of a node that has only https"
+            ));
+        }
+        if !(50..=60_000).contains(poll_ms) {
+            return Err(format!("rollups, {id}: poll_ms must be 50 to 60000"));
+        }
+        HttpClientBuilder::new().build(rpc).map(drop).map_err(|error| format!("rollups, {id}: rpc: {error}"))
     }
 }
 
@@ -339,6 +359,12 @@ impl Config {
         }
         self.public.as_ref().map_or(Ok(()), PublicConfig::check)?;
         self.l1.as_ref().map_or(Ok(()), L1Config::check)?;
+        for (index, rollup) in self.rollups.iter().enumerate() {
+            rollup.check()?;
+            if self.rollups[..index].iter().any(|other| other.id == rollup.id) {
+                return Err(format!("rollups, {}: one node of a rollup is watched, two are listed", rollup.id));
+            }
+        }
         self.timing().check().map_err(|error| error.to_string())
     }
 }

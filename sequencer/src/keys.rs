@@ -23,6 +23,10 @@ use lockstep_protocol::{
 };
 use rand::{TryRngCore, rngs::OsRng};
 
+mod settlement;
+
+pub use settlement::{SETTLEMENT_EXAMPLE, Settlements, load_settlements};
+
 use crate::config::{Config, KeyPaths, L1Config, Log, P2p, Pace, Pool, Retention, RollupConfig, Rpc};
 
 /// Longest key file: a line of a kind and a few dozen bytes in hexadecimal.

@@ -67,6 +67,24 @@ fn wrong_arguments_are_refused_with_what_was_expected() {
 }
 
 #[test]
+fn a_network_with_settlements_is_dealt_from_the_printed_example() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let example = answer(&["keys", "settlement"]).expect("printed");
+    std::fs::write(path("settlement.toml"), &example).expect("written");
+    let (net, file) = (path("net"), path("settlement.toml"));
+    let deal = |rollups: &str| {
+        let what = ["keys", "deal", "--validators", "1", "--network", "n", "--rollups", rollups, "--out", &net];
+        answer(&[what.as_slice(), &["--settlement", &file]].concat())
+    };
+    let error = deal("900:a,902:b").expect_err("901 is missing");
+    assert!(error.contains("rollup 901: it is not among --rollups (900, 902)"), "{error}");
+    deal("900:a,901:b").expect("dealt");
+    let genesis = keys::load_genesis(&folder.path().join("net/genesis.json")).expect("a genesis");
+    assert_eq!(genesis.settlement.map(|settlement| settlement.corridors.len()), Some(2));
+}
+
+#[test]
 fn the_printed_example_is_the_example() {
     assert_eq!(answer(&["node", "--print-config"]).expect("printed"), config::EXAMPLE);
 }
