@@ -2,6 +2,7 @@
 
 mod bad_inputs;
 mod books;
+pub(crate) mod chain;
 mod escrow_model;
 mod exhaustive;
 mod invariants;

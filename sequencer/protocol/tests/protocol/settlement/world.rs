@@ -1,18 +1,17 @@
-//! Rollups in memory, each with an escrow, a hub and a history that can be left, beside a log that settles between them.
+//! Rollups in memory beside a log that settles between them: see `chain.rs` for one of them.
 //!
 //! Heads, proofs and signatures are real; only blocks of rollups and their virtual machine are not.
 
-use alloy_primitives::U256;
 use std::collections::BTreeMap;
 
 use lockstep_protocol::{
     body::Facts,
     bundle::{Bundle, Kind, SignedBundle},
     genesis::{Genesis, Rules},
-    ids::{Account, Address20, AssetId, Hash32, Height, RollupId, SettlementId},
+    ids::{Account, Address20, Hash32, Height, RollupId, SettlementId},
     settlement::{
-        Claim, Head, HeadAttestation, HeadCertificate, Intent, LaneDecision, LegStatus, Level, MarginTransfer,
-        Observation, SettlementLeg, Side, Subject, Void,
+        Head, HeadAttestation, HeadCertificate, Intent, LaneDecision, Level, MarginTransfer, Observation,
+        SettlementLeg, Side, Subject, Void,
         config::{Asset, Corridor, Participant, SettlementConfig},
         decision,
         head::Ed25519Bytes,
@@ -25,10 +24,7 @@ use lockstep_protocol::{
     state::Stored,
 };
 
-use super::{
-    escrow_model::Escrow,
-    trie::{Storage, account_proof, storage_proof},
-};
+pub(crate) use super::chain::{Chain, State, asset, escrow_of, hub_of};
 use crate::fixture::{Block, Network, genesis, key, leg};
 
 pub(crate) const WINDOW: u64 = 40;
@@ -37,24 +33,6 @@ pub(crate) const ACCOUNT_CAP: u128 = 700;
 /// What each trader has at each venue, and each venue in its pool.
 pub(crate) const MARGIN: u128 = 2_000;
 const TRADERS: u8 = 3;
-
-pub(crate) fn asset() -> AssetId {
-    AssetId::from_symbol("USDC")
-}
-
-pub(crate) fn escrow_of(rollup: u64) -> Address20 {
-    address(0xe0, rollup)
-}
-
-pub(crate) fn hub_of(rollup: u64) -> Address20 {
-    address(0x40, rollup)
-}
-
-fn address(kind: u8, rollup: u64) -> Address20 {
-    let mut bytes = [kind; 20];
-    bytes[12..].copy_from_slice(&rollup.to_be_bytes());
-    Address20(bytes)
-}
 
 /// A trader's address at every venue.
 pub(crate) fn trader(index: u8) -> Address20 {
@@ -101,100 +79,14 @@ pub(crate) fn settlement_genesis(rollups: &[u64]) -> Genesis {
     genesis
 }
 
-/// What a rollup's contracts hold after a block.
-#[derive(Clone, Default)]
-pub(crate) struct State {
-    pub(crate) escrow: Escrow,
-    /// Decisions that the hub has applied, and the chain over them.
-    pub(crate) applied: usize,
-    pub(crate) chain: Hash32,
-    pub(crate) deposits: BTreeMap<Account, u64>,
-}
-
-/// A rollup as its nodes see it.
-pub(crate) struct Chain {
-    pub(crate) id: RollupId,
-    /// Block `n` is at place `n`.
-    pub(crate) blocks: Vec<(Hash32, State)>,
-    /// Makes blocks of another history other blocks.
-    pub(crate) salt: u64,
-}
-
-impl Chain {
-    fn new(id: RollupId) -> Self {
-        let mut state = State::default();
-        for index in 0..TRADERS {
-            state.escrow.fund(trader(index), asset(), MARGIN);
-        }
-        state.escrow.stock(asset(), MARGIN);
-        Self { id, blocks: vec![(Hash32([9; 32]), state)], salt: 0 }
+/// Margin of all traders, and a pool.
+fn first_state() -> State {
+    let mut state = State::default();
+    for index in 0..TRADERS {
+        state.escrow.fund(trader(index), asset(), MARGIN);
     }
-
-    pub(crate) fn number(&self) -> u64 {
-        self.blocks.len() as u64 - 1
-    }
-
-    pub(crate) fn tip(&self) -> &State {
-        &self.blocks.last().expect("a chain has a first block").1
-    }
-
-    pub(crate) fn mine(&mut self, change: impl FnOnce(&mut State)) {
-        let mut state = self.tip().clone();
-        change(&mut state);
-        let parent = self.blocks.last().expect("a chain has a first block").0;
-        let number = self.blocks.len() as u64;
-        let hash = blake3::hash(&[parent.0.as_slice(), &number.to_be_bytes(), &self.salt.to_be_bytes()].concat());
-        self.blocks.push((Hash32(hash.into()), state));
-    }
-
-    /// Leaves the last `depth` blocks, but never the first.
-    pub(crate) fn reorg(&mut self, depth: usize) {
-        let keep = self.blocks.len().saturating_sub(depth).max(1);
-        self.blocks.truncate(keep);
-        self.salt += 1;
-    }
-
-    fn storage(&self, number: u64) -> Storage {
-        let state = &self.blocks[number as usize].1;
-        let word = |status: LegStatus| U256::from(status as u8) + (U256::from(0xabcd) << 8);
-        let legs = state.escrow.legs.iter().map(|((settlement, leg), status)| {
-            (Subject::Leg { settlement: *settlement, leg: *leg }.slot(), word(*status))
-        });
-        // The hub's own chain makes the root of every block of its own.
-        let own = [(Hash32([1; 32]), U256::from_be_bytes(state.chain.0)), (Hash32([2; 32]), U256::from(number + 1))];
-        let deposits = state.deposits.iter();
-        let deposits = deposits.map(|(account, sum)| (Subject::Deposit { account: *account }.slot(), U256::from(*sum)));
-        BTreeMap::from([
-            (escrow_of(self.id.0), legs.collect()),
-            (hub_of(self.id.0), deposits.chain(own).collect()),
-            (Address20([3; 20]), BTreeMap::new()),
-            (Address20([4; 20]), BTreeMap::new()),
-        ])
-    }
-
-    pub(crate) fn head(&self, level: Level, number: u64, incarnation: u32) -> Head {
-        let (block_hash, _) = self.blocks[number as usize];
-        let (state_root, _) = account_proof(&self.storage(number), hub_of(self.id.0));
-        Head { rollup: self.id, level, number, block_hash, state_root, incarnation }
-    }
-
-    /// What `eth_getProof` answers.
-    pub(crate) fn observe(
-        &self,
-        level: Level,
-        number: u64,
-        contract: Address20,
-        subjects: impl IntoIterator<Item = Subject>,
-    ) -> Observation {
-        let storage = self.storage(number);
-        let (_, account_proof) = account_proof(&storage, contract);
-        let claims = subjects
-            .into_iter()
-            .map(|subject| Claim { subject, proof: storage_proof(&storage[&contract], &subject.slot()) });
-        let mut claims: Vec<_> = claims.collect();
-        claims.sort_by_key(|claim| claim.subject);
-        Observation { rollup: self.id, level, number, contract, account_proof, claims }
-    }
+    state.escrow.stock(asset(), MARGIN);
+    state
 }
 
 /// The log and its rollups.
@@ -226,7 +118,7 @@ impl World {
         let rollups: Vec<_> = rollups.iter().map(|rollup| RollupId(*rollup)).collect();
         let mut world = Self {
             network: Network::from_genesis(genesis),
-            chains: rollups.iter().map(|id| (id.0, Chain::new(*id))).collect(),
+            chains: rollups.iter().map(|id| (id.0, Chain::new(*id, first_state()))).collect(),
             intents: BTreeMap::new(),
             decisions: BTreeMap::new(),
             blocks: Vec::new(),
