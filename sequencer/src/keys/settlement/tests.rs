@@ -29,7 +29,7 @@ fn the_example_says_what_its_comments_say() {
     assert_eq!(config.assets, [Asset { asset: usdc, account_cap: 250_000_000_000 }]);
     let corridor = |from, to| Corridor { from: RollupId(from), to: RollupId(to), asset: usdc, cap: 1_000_000_000_000 };
     assert_eq!(config.corridors, [corridor(900, 901), corridor(901, 900)]);
-    assert_eq!(nodes, [RollupConfig::new(RollupId(900), "http://127.0.0.1:9545".into(), None).unwrap()]);
+    assert_eq!(nodes, [RollupConfig::new(RollupId(900), "http://127.0.0.1:9545".into(), Some(250)).unwrap()]);
     let part = rollups[0].settlement.as_ref().expect("it takes part");
     assert_eq!((part.hub.0[19], part.escrows[0].0[19], part.settled_level), (0xa1, 0xb1, Level::Final));
     assert!(rollups[1].settlement.is_some());
