@@ -244,6 +244,10 @@ pub struct RelayStatus {
     pub refused: u64,
     /// Legs that contradicted a decision.
     pub contradictions: u64,
+    /// Legs that stand prepared although their settlement was never ordered.
+    pub strays: u64,
+    /// Proofs of such legs that nodes took.
+    pub voids: u64,
     /// Decisions in the rollup's lane.
     pub decided: u64,
     /// Decisions that the hub has taken.
@@ -313,6 +317,8 @@ impl Status for RelayStatus {
             ("claims", "Claims in them", self.claims as f64),
             ("observations_refused", "Observations not taken", self.refused as f64),
             ("contradictions", "Legs that contradicted a decision", self.contradictions as f64),
+            ("strays", "Legs prepared whose settlement was never ordered", self.strays as f64),
+            ("voids", "Proofs of such legs taken from this process", self.voids as f64),
             ("decided", "Decisions in the lane", self.decided as f64),
             ("applied", "Decisions that the hub has taken", self.applied as f64),
             ("calls", "Calls of the hub sent", self.calls as f64),

@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
-use lockstep_protocol::{genesis::Genesis, signature::AccountKey};
-use lockstep_sdk::Trust;
+use lockstep_protocol::{genesis::Genesis, ids::RollupId, signature::AccountKey};
+use lockstep_sdk::{Client, Trust, client::Config as ClientConfig};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     feed::FeedError,
-    poster::{Beacon, Jwt, L1, Rpc, RpcError, SignerError, beacon::Slots},
+    poster::{Beacon, Jwt, L1, Lease, LogLease, NetworkBook, Rpc, RpcError, SignerError, Unleased, beacon::Slots},
 };
 
 pub mod arbitrum;
@@ -63,6 +63,51 @@ pub struct L1Settings {
     /// Pause between two looks at it, milliseconds.
     #[serde(default = "one_second")]
     pub poll_ms: u64,
+}
+
+/// The lease that one of several posters holds, in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseSettings {
+    /// The log's genesis.json, which names the account among the rollup's posters.
+    pub genesis: PathBuf,
+    /// Lockstep nodes.
+    pub nodes: Vec<String>,
+    /// The account's key.
+    pub account_key_file: PathBuf,
+    /// Heights for which it is taken at a time.
+    #[serde(default = "lease_heights")]
+    pub heights: u64,
+}
+
+fn lease_heights() -> u64 {
+    lockstep_protocol::limits::MAX_LEASE
+}
+
+impl LeaseSettings {
+    fn relative_to(&mut self, folder: &Path) {
+        self.genesis = folder.join(&self.genesis);
+        self.account_key_file = folder.join(&self.account_key_file);
+    }
+}
+
+/// The lease of a rollup's posters; none where none is configured.
+pub fn lease(settings: Option<&LeaseSettings>, rollup: RollupId) -> Result<Box<dyn Lease>, SettingsError> {
+    let Some(settings) = settings else { return Ok(Box::new(Unleased)) };
+    let fail = |detail: String| SettingsError::File { path: settings.genesis.clone(), detail };
+    let genesis = genesis(&settings.genesis)?;
+    let key = account_key(&settings.account_key_file)?;
+    let listed = genesis.rollups.iter().find(|listed| listed.id == rollup);
+    let listed = listed.ok_or_else(|| fail(format!("rollup {rollup} is not of this network")))?;
+    if !listed.posters.contains(&key.account()) {
+        return Err(fail(format!("{} is not one of the posters of rollup {rollup}", key.account())));
+    }
+    let trust = Trust::from_genesis(&genesis).map_err(|error| fail(error.to_string()))?;
+    let network = trust.network();
+    let config = ClientConfig { nodes: settings.nodes.clone(), ..ClientConfig::default() };
+    let client = Client::new(trust, config).map_err(FeedError::from)?;
+    let book = NetworkBook::new(client, rollup);
+    Ok(Box::new(LogLease::new(book, key, network, rollup, settings.heights)))
 }
 
 /// Where to tell how it goes.

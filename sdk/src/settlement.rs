@@ -1,6 +1,6 @@
 //! The client's questions about settlements, and how facts are sent.
 //!
-//! Decisions are proven. How a settlement, a rollup or a corridor stands is a node's word: the record behind it can be proven with
+//! Decisions and leases are proven. How a settlement, a rollup or a corridor stands is a node's word: the record behind it can be proven with
 //! [`StateQuery`](lockstep_protocol::rpc::StateQuery).
 
 use std::time::Duration;
@@ -8,13 +8,16 @@ use std::time::Duration;
 use lockstep_protocol::{
     ids::{Height, RollupId, SettlementId},
     lane::LaneFollower,
-    rpc::{CorridorStatus, DecisionPage, Fact, FactSent, RollupStatus, SettlementStatus, UnsettledPage},
+    rpc::{CorridorStatus, DecisionPage, Fact, FactSent, RollupStatus, SettlementStatus, StateQuery, UnsettledPage},
+    settlement::records::LeaseRecord,
+    state::Stored,
 };
 
 use crate::{
     client::Client,
     error::{CheckError, Error, Fault},
     rpc,
+    trust::Proven,
 };
 
 impl Client {
@@ -72,6 +75,19 @@ impl Client {
                 return Err(CheckError::Rollup { asked: rollup, found: status.rollup }.into());
             }
             Ok(status)
+        })
+        .await
+    }
+
+    /// Who posts for a rollup, proven. `None` where nobody ever took the lease.
+    pub async fn lease(&self, rollup: RollupId) -> Result<Proven<LeaseRecord>, Error> {
+        self.ask(|node, timeout| async move {
+            let query = StateQuery::Lease(rollup);
+            let answer = rpc::get_state(&node, query, timeout).await?;
+            let record = self.trust().check_state(query, &answer).map_err(Fault::Lie)?;
+            let value = record.map(|record| LeaseRecord::from_record(&record)).transpose().map_err(CheckError::from)?;
+            self.note_height(&answer.header)?;
+            Ok(Proven { value, header: answer.header })
         })
         .await
     }

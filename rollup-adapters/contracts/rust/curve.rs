@@ -31,6 +31,11 @@ pub fn signature(signature: &CertificateSignature) -> Result<Vec<u8>, PointError
 }
 
 fn padded(point: &[u8], order: &[usize]) -> Vec<u8> {
+    let mut point = point.to_vec();
+    // Three bits of flags, of which only infinity's can be set here; its coordinates are zero in EIP-2537.
+    if let Some(first) = point.first_mut() {
+        *first &= 0x1f;
+    }
     let fields: Vec<_> = point.chunks(FIELD).collect();
     order.iter().flat_map(|place| [&[0; PADDING], fields[*place]].concat()).collect()
 }

@@ -31,7 +31,7 @@ pub use envelope::Sidecar;
 pub use fees::{FeeConfig, Market, Price};
 pub use l1::{L1, L1Block, L1Header, L1Transaction, Log};
 pub use l1_chain::L1Chain;
-pub use lease::{Lease, Unleased};
+pub use lease::{Lease, LogLease, NetworkBook, Unleased};
 pub use rpc::{Jwt, Rpc, RpcError};
 pub use sender::{Included, Request, SendError, Sender, SenderConfig};
 pub use signer::{Signer, SignerConfig, SignerError};

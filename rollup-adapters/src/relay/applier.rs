@@ -1,9 +1,15 @@
 //! Takes the log's decisions to the rollup's hub, many in one call, and applies legs that others left out.
 //!
 //! The rollup's blocks come from its lane alone. So a call is a transaction of the relayer's key in a bundle of the relayer's account.
-//! One is on its way at a time: the next takes all that was decided meanwhile.
+//! While one is ordered and not yet executed, the next may follow it with what was decided meanwhile, so that a slow block takes
+//! all. Each call begins where the hub stands now, not where the one before it would bring it: the hub passes over what it has, and
+//! so no call depends on another.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use lockstep_contracts as contracts;
 use lockstep_protocol::{
@@ -33,6 +39,8 @@ use crate::{
 const PAGE_MAX: u64 = 512;
 /// Heights within which a call may be ordered: seconds under load. What is not ordered by then is made anew.
 const VALID_FOR: u64 = 32;
+/// Calls on their way at once: what is decided between two blocks of a rollup with slow ones, in a few portions.
+const FLIGHTS_MAX: usize = 4;
 /// Heights that a decision may wait at the hub before its legs are looked at one by one: whoever applied it applies them at once.
 const LEFT_OUT_HEIGHTS: u64 = 16;
 /// How often they are looked at.
@@ -76,7 +84,8 @@ pub struct Applier {
     log: Arc<dyn Log>,
     chain: Arc<Chain>,
     service: Arc<Service<RelayStatus>>,
-    flight: Option<Flight>,
+    /// By nonce.
+    flights: VecDeque<Flight>,
     /// Since when the hub lacks the decision after this many.
     behind: Option<(u64, Instant)>,
     left_out_at: Option<Instant>,
@@ -107,7 +116,7 @@ impl Applier {
             log,
             chain,
             service,
-            flight: None,
+            flights: VecDeque::new(),
             behind: None,
             left_out_at: None,
             stubborn: BTreeMap::new(),
@@ -132,51 +141,82 @@ impl Applier {
             return Ok(());
         }
         if status.decision_sequence > place.sequence {
-            if self.may_go(place) {
-                self.take(&tip, place).await?;
+            // What is on its way brings the hub so far; what is lost does not.
+            let flying = self.flights.iter().filter(|flight| !flight.is_lost());
+            let coming = flying.filter_map(|flight| flight.what.end()).max().unwrap_or(0).max(place.sequence);
+            if status.decision_sequence > coming && self.may_go(place) {
+                self.take(&tip, place, coming).await?;
             }
             return Ok(());
         }
         self.behind = None;
-        self.left_out(&tip, &status).await
+        if self.is_lost() {
+            // Another has done what it was to do.
+            self.flights.clear();
+        }
+        if self.flights.is_empty() { self.left_out(&tip, &status).await } else { Ok(()) }
     }
 
-    /// Whether nothing is on its way any more, or what is counts as lost.
+    /// Notes what was executed and what is ordered. Whether another call may be sent.
     async fn landed(&mut self, place: Place) -> Result<bool, RelayError> {
-        let Some(flight) = &self.flight else { return Ok(true) };
-        if self.chain.nonce(self.signer.address()).await? <= flight.nonce {
-            return Ok(flight.is_lost());
+        if self.flights.is_empty() {
+            return Ok(true);
         }
+        let nonce = self.chain.nonce(self.signer.address()).await?;
+        if self.flights.front().is_some_and(|flight| flight.nonce > nonce) {
+            // The rollup left the history that they were made for.
+            self.flights.clear();
+        }
+        while self.flights.front().is_some_and(|flight| flight.nonce < nonce) {
+            if let Some(flight) = self.flights.pop_front() {
+                self.executed(&flight, place).await?;
+            }
+        }
+        if self.flights.front().is_some_and(Flight::is_lost) {
+            // What came after it could not be executed either. The lost one is kept: what replaces it offers more.
+            self.flights.truncate(1);
+            return Ok(true);
+        }
+        if self.flights.len() == FLIGHTS_MAX {
+            return Ok(false);
+        }
+        // In one block of the log, the order of two bundles would be left to chance.
+        if let Some(flight) = self.flights.back_mut()
+            && let Some(bundle) = flight.waiting
+        {
+            if !self.log.is_ordered(bundle).await? {
+                return Ok(false);
+            }
+            flight.waiting = None;
+        }
+        Ok(true)
+    }
+
+    /// Tells what became of an executed call.
+    async fn executed(&self, flight: &Flight, place: Place) -> Result<(), RelayError> {
         let ms = flight.begin.elapsed().as_millis() as u64;
         for hash in flight.hashes.iter().rev() {
             let Some(receipt) = self.chain.receipt(*hash).await? else { continue };
             let gas = receipt.gas_used.to::<u64>();
             let succeeded = receipt.succeeded();
             self.service.update(|page| page.note_call(flight.what.decisions(), succeeded, gas, ms));
+            let block = receipt.block_number.to::<u64>();
             match (flight.what, succeeded) {
                 (Cargo::Decisions { from, to }, true) => {
-                    tracing::info!(
-                        from = from + 1,
-                        to,
-                        gas,
-                        ms,
-                        block = receipt.block_number.to::<u64>(),
-                        "decisions applied"
-                    );
+                    tracing::info!(from = from + 1, to, gas, ms, block, "decisions applied");
                 }
-                (Cargo::Leg, true) => tracing::info!(gas, ms, "a leg that was left out is applied"),
+                (Cargo::Leg, true) => tracing::info!(gas, ms, block, "a leg that was left out is applied"),
                 // Somebody else was faster.
                 (Cargo::Decisions { to, .. }, false) if place.sequence >= to => {
-                    tracing::debug!(to, gas, "applied by another")
+                    tracing::debug!(to, gas, "applied by another");
                 }
                 (what, false) => {
-                    tracing::warn!(?what, gas, hash = %receipt.transaction_hash, "a call reverted, looking again")
+                    tracing::warn!(?what, gas, hash = %receipt.transaction_hash, "a call reverted, looking again");
                 }
             }
             break;
         }
-        self.flight = None;
-        Ok(true)
+        Ok(())
     }
 
     /// Whether others had their chance.
@@ -192,7 +232,7 @@ impl Applier {
         since.elapsed() >= Duration::from_millis(self.config.patience_ms)
     }
 
-    async fn take(&mut self, tip: &L1Header, place: Place) -> Result<(), RelayError> {
+    async fn take(&mut self, tip: &L1Header, place: Place, coming: u64) -> Result<(), RelayError> {
         let page = self.log.decisions(place.sequence + 1, PAGE_MAX).await?;
         // The node that was asked may be a block behind the one before.
         if page.item.is_none() || page.range.decisions.is_empty() {
@@ -201,14 +241,22 @@ impl Applier {
         if page.range.sequence != place.sequence || page.range.chain != place.chain {
             return Err(RelayError::Diverged { have: place.sequence });
         }
-        if let Some(call) = self.fit(&page, tip, place).await? {
-            self.send(call, tip).await?;
+        match self.fit(&page, tip, place, coming).await? {
+            // As many as one call holds are on their way already: the rest waits for them.
+            Some(call) if call.what.end().is_some_and(|end| end <= coming) => Ok(()),
+            Some(call) => self.send(call, tip).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The call with as many of the decisions as fit. `None` if the hub moved on meanwhile.
-    async fn fit(&self, page: &DecisionPage, tip: &L1Header, place: Place) -> Result<Option<Call>, RelayError> {
+    async fn fit(
+        &self,
+        page: &DecisionPage,
+        tip: &L1Header,
+        place: Place,
+        coming: u64,
+    ) -> Result<Option<Call>, RelayError> {
         let Some(item) = &page.item else { return Ok(None) };
         let mut take = page.range.decisions.len().min(self.config.decisions_max.max(1));
         loop {
@@ -216,7 +264,8 @@ impl Applier {
             let (from, to) = (place.sequence, place.sequence + take as u64);
             match self.chain.estimate(self.signer.address(), &data).await? {
                 Ok(gas) if gas <= self.config.gas_max => {
-                    return Ok(Some(Call { data, gas: with_room(gas), what: Cargo::Decisions { from, to } }));
+                    let what = Cargo::Decisions { from: coming, to };
+                    return Ok(Some(Call { data, gas: with_room(gas), what }));
                 }
                 Ok(gas) if take == 1 => return Err(RelayError::Gas { gas, max: self.config.gas_max }),
                 Ok(_) => take /= 2,
@@ -231,40 +280,59 @@ impl Applier {
 
     async fn send(&mut self, call: Call, tip: &L1Header) -> Result<(), RelayError> {
         let address = self.signer.address();
-        let nonce = self.chain.nonce(address).await?;
+        let before = if self.is_lost() { self.flights.pop_front() } else { None };
+        let nonce = match self.flights.back() {
+            Some(last) => last.nonce + 1,
+            None => self.chain.nonce(address).await?,
+        };
         let caps = self.config.fees.caps();
         // The order of a lane is the log's: a tip buys nothing on the rollup.
         let market = Market { base_fee: tip.base_fee, tip: 0, blob_base_fee: 0 };
-        let before = self.flight.take().filter(|flight| flight.nonce == nonce);
         let dear = || RelayError::TooDear { base_fee: tip.base_fee };
         let offer: Option<Price> = match &before {
             // What was lost may have offered too little; at the cap the same again.
             Some(flight) => fees::replacement(&flight.price, &market, &caps, false).or(Some(flight.price)),
             None => fees::first_offer(&market, &caps, false),
         };
-        let price = offer.filter(|price| price.fee >= market.base_fee).ok_or_else(dear)?;
+        let Some(price) = offer.filter(|price| price.fee >= market.base_fee) else {
+            self.flights.extend(before);
+            return Err(dear());
+        };
         let unsigned = |error: &dyn std::fmt::Display| RelayError::Unsigned(error.to_string());
         let draft = Draft::new(self.chain.hub(), call.data, &[], call.gas, Sidecar::default())
             .map_err(|error| unsigned(&error))?;
         let signed = draft.sign(&self.signer, self.rollup.0, nonce, &price).await.map_err(|error| unsigned(&error))?;
         let flight = match &before {
-            Some(before) => Flight::instead_of(before, call.what, price, signed.hash),
+            Some(before) => Flight::instead_of(before, nonce, call.what, price, signed.hash),
             None => Flight::new(nonce, call.what, price, signed.hash),
         };
         if before.is_some() {
             tracing::info!(nonce, versions = flight.hashes.len(), fee = %price.fee, "not executed, sent again");
         }
         // Noted before it is sent: an answer that is lost is no transaction that is lost.
-        self.flight = Some(flight);
+        let replaces = before.is_some();
+        self.flights.push_back(flight);
         self.service.update(|page| page.calls += 1);
-        if let Err(error) = self.log.submit(signed.raw, VALID_FOR).await {
-            if before.is_none() && error.is_refusal() {
-                self.flight = None;
+        match self.log.submit(signed.raw, VALID_FOR).await {
+            Ok(bundle) => {
+                if let Some(flight) = self.flights.back_mut() {
+                    flight.waiting = Some(bundle);
+                }
+                tracing::debug!(?call.what, nonce, gas = call.gas, "sent");
+                Ok(())
             }
-            return Err(error.into());
+            Err(error) => {
+                if !replaces && error.is_refusal() {
+                    self.flights.pop_back();
+                }
+                Err(error.into())
+            }
         }
-        tracing::debug!(?call.what, nonce, gas = call.gas, "sent");
-        Ok(())
+    }
+
+    /// Whether the next call replaces one.
+    fn is_lost(&self) -> bool {
+        self.flights.front().is_some_and(Flight::is_lost)
     }
 
     /// Applies one decision that the hub only recorded to one leg, if there is such a leg.
@@ -333,9 +401,16 @@ fn legs_behind<'a>(
 }
 
 impl Cargo {
+    fn end(self) -> Option<u64> {
+        match self {
+            Self::Decisions { to, .. } => Some(to),
+            Self::Leg => None,
+        }
+    }
+
     fn decisions(self) -> u64 {
         match self {
-            Self::Decisions { from, to } => to - from,
+            Self::Decisions { from, to } => to.saturating_sub(from),
             Self::Leg => 0,
         }
     }

@@ -42,6 +42,22 @@ pub struct Proof {
     pub slots: Vec<(U256, Vec<ProofNode>)>,
 }
 
+/// An event of a contract.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// What is indexed; the first is the event's hash.
+    pub topics: Vec<B256>,
+    /// The transaction that made it.
+    pub transaction_hash: B256,
+}
+
+#[derive(Deserialize)]
+struct RawTransaction {
+    from: Address,
+    input: Bytes,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawProof {
@@ -136,6 +152,27 @@ impl Chain {
     /// The receipt of an executed transaction.
     pub async fn receipt(&self, hash: B256) -> Result<Option<Receipt>, RpcError> {
         self.node.receipt(hash).await
+    }
+
+    /// Events of `contracts` with one of these first topics, in blocks `from` to `to`.
+    pub async fn events(
+        &self,
+        contracts: &[Address20],
+        topics: &[B256],
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<Event>, RpcError> {
+        let contracts: Vec<_> = contracts.iter().map(|contract| Address::from(contract.0)).collect();
+        let filter = json!({
+            "address": contracts, "topics": [topics], "fromBlock": quantity(from), "toBlock": quantity(to),
+        });
+        self.node.rpc().call("eth_getLogs", &[filter]).await
+    }
+
+    /// Who sent a transaction, and its calldata; `None` if the node does not have it.
+    pub async fn transaction(&self, hash: B256) -> Result<Option<(Address, Bytes)>, RpcError> {
+        let raw: Option<RawTransaction> = self.node.rpc().call("eth_getTransactionByHash", &[json!(hash)]).await?;
+        Ok(raw.map(|raw| (raw.from, raw.input)))
     }
 
     async fn ask<C: SolCall>(&self, call: C, number: u64) -> Result<Option<C::Return>, RpcError> {

@@ -6,8 +6,9 @@
 use std::{future::Future, pin::Pin};
 
 use lockstep_protocol::{
-    ids::RollupId,
-    rpc::{DecisionPage, Fact, FactRefused, RollupStatus, SettlementStatus},
+    evidence::BundleState,
+    ids::{BundleId, RollupId, SettlementId},
+    rpc::{DecisionPage, Fact, FactRefused, QueryError, RollupStatus, SettlementStatus},
     signature::AccountKey,
 };
 use lockstep_sdk::{BundleBuilder, Client, client::PrepareError};
@@ -69,10 +70,14 @@ pub trait Log: Send + Sync {
     fn unsettled(&self) -> Answer<'_, Vec<SettlementStatus>>;
     /// Decisions of the rollup's lane from this number on, at most so many, proven.
     fn decisions(&self, from: u64, most: u64) -> Answer<'_, DecisionPage>;
+    /// Whether it has ever ordered or decided a settlement.
+    fn knows(&self, settlement: SettlementId) -> Answer<'_, bool>;
     /// Shows it something.
     fn send_fact(&self, fact: Fact) -> Answer<'_, ()>;
     /// Hands it a transaction for the rollup's lane, which may be ordered within so many heights.
-    fn submit(&self, transaction: Vec<u8>, valid_for: u64) -> Answer<'_, ()>;
+    fn submit(&self, transaction: Vec<u8>, valid_for: u64) -> Answer<'_, BundleId>;
+    /// Whether a bundle is ordered, by a node's word.
+    fn is_ordered(&self, bundle: BundleId) -> Answer<'_, bool>;
 }
 
 /// The log over the network.
@@ -113,6 +118,16 @@ impl Log for NetworkLog {
         Box::pin(async move { Ok(self.client.decisions(self.rollup, from, most).await?) })
     }
 
+    fn knows(&self, settlement: SettlementId) -> Answer<'_, bool> {
+        Box::pin(async move {
+            match self.client.settlement(settlement).await {
+                Ok(_) => Ok(true),
+                Err(lockstep_sdk::Error::Query { query: QueryError::UnknownSettlement { .. }, .. }) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        })
+    }
+
     fn send_fact(&self, fact: Fact) -> Answer<'_, ()> {
         Box::pin(async move {
             match self.client.send_fact(&fact).await {
@@ -123,13 +138,23 @@ impl Log for NetworkLog {
         })
     }
 
-    fn submit(&self, transaction: Vec<u8>, valid_for: u64) -> Answer<'_, ()> {
+    fn submit(&self, transaction: Vec<u8>, valid_for: u64) -> Answer<'_, BundleId> {
         Box::pin(async move {
             let key = self.key.as_ref().ok_or(LogError::NoKey)?;
             let builder = BundleBuilder::new().leg(self.rollup, [transaction]).valid_for(valid_for);
             let signed = self.client.prepare(builder, key).await?;
-            self.client.send(&signed).await?;
-            Ok(())
+            Ok(self.client.send(&signed).await?.bundle_id)
+        })
+    }
+
+    fn is_ordered(&self, bundle: BundleId) -> Answer<'_, bool> {
+        Box::pin(async move {
+            match self.client.status(bundle).await {
+                Ok(status) => Ok(matches!(status.state, BundleState::Ordered { .. })),
+                // The node that is asked never saw it, or has forgotten it.
+                Err(lockstep_sdk::Error::Query { query: QueryError::UnknownBundle { .. }, .. }) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
         })
     }
 }

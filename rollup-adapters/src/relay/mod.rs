@@ -11,6 +11,7 @@
 //! chain.rs      what is asked of the rollup's node, in standard `eth_*` calls
 //! evidence.rs   which legs the log wants to see, and whether a storage word tells it anything (pure)
 //! observer.rs   shows the log what it wants to see, and what was paid in for fee accounts
+//! voids.rs      legs that stand prepared although their settlement was never ordered
 //! applier.rs    takes the log's decisions to the hub
 //! flight.rs     one transaction on its way into the rollup, through the log
 //! ```
@@ -25,6 +26,7 @@ pub mod evidence;
 mod flight;
 pub mod log;
 pub mod observer;
+mod voids;
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,7 +42,7 @@ use crate::{
 pub use applier::{Applier, ApplyConfig};
 pub use chain::Chain;
 pub use log::{Log, LogError, NetworkLog};
-pub use observer::{Observer, ObserverConfig};
+pub use observer::{Observer, ObserverConfig, Strays};
 
 /// What a relayer works with.
 pub struct Links {

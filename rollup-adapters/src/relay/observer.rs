@@ -10,8 +10,7 @@ use std::{
 
 use alloy_primitives::{B256, U256};
 use lockstep_protocol::{
-    ids::{Account, Address20, Height, RollupId},
-    limits::MAX_CLAIMS,
+    ids::{Account, Address20, Height, NetworkId, RollupId, SettlementId},
     rpc::{Fact, RollupStatus},
     settlement::{Claim, Level, Observation, Subject},
 };
@@ -21,11 +20,14 @@ use super::{
     chain::Chain,
     evidence::{Wanted, Word, wanted},
     log::{Log, LogError},
+    voids::Voids,
 };
 use crate::serve::{RelayStatus, Service};
 
 /// Heights after which something is shown again that the log has not noted: it was lost with a node, or its head never came.
 const AGAIN_HEIGHTS: u64 = 16;
+/// Claims of one observation: a storage proof of a large contract has some 4 KB, and nodes take facts up to 256 KiB.
+const CLAIMS_MAX: usize = 32;
 /// Looks at one leg that are remembered: those at the latest few blocks.
 const LOOKS_MAX: usize = 16;
 
@@ -35,6 +37,19 @@ pub struct ObserverConfig {
     /// Fee accounts whose payments at the hub are shown to the log. The hub knows accounts by their hash alone, so they
     /// must be told.
     pub fee_accounts: Vec<Account>,
+    /// Where to look for legs whose settlement was never ordered; nowhere if absent.
+    pub strays: Option<Strays>,
+}
+
+/// What is needed to find legs that stand prepared although their settlement was never ordered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Strays {
+    /// The log's network.
+    pub network: NetworkId,
+    /// The rollup's escrows.
+    pub escrows: Vec<Address20>,
+    /// Accounts of the log that may own such settlements, besides those of the addresses that prepare.
+    pub accounts: Vec<Account>,
 }
 
 /// Shows the log what it wants to see.
@@ -44,6 +59,7 @@ pub struct Observer {
     log: Arc<dyn Log>,
     chain: Arc<Chain>,
     service: Arc<Service<RelayStatus>>,
+    voids: Option<Voids>,
     fee_accounts: Vec<Account>,
     /// What was shown of the accounts' counters, and in which of the rollup's histories.
     paid: BTreeMap<Account, (u32, U256)>,
@@ -88,6 +104,9 @@ impl Observer {
             log,
             chain,
             service,
+            voids: config
+                .strays
+                .map(|Strays { network, escrows, accounts }| Voids::new(network, rollup, escrows, accounts)),
             fee_accounts: config.fee_accounts,
             paid: BTreeMap::new(),
             counted: None,
@@ -122,11 +141,13 @@ impl Observer {
         let subjects: BTreeSet<_> = wanted.iter().map(|wanted| wanted.subject).collect();
         self.looks.retain(|subject, _| subjects.contains(subject));
         for ((level, number, contract), legs) in self.places(&wanted, &status, tip.number) {
-            for legs in legs.chunks(MAX_CLAIMS) {
+            for legs in legs.chunks(CLAIMS_MAX) {
                 self.show(&status, level, number, contract, legs).await?;
             }
         }
         self.show_deposits(&status).await?;
+        let open: BTreeSet<_> = settlements.iter().map(|status| status.settlement).collect();
+        self.show_voids(&status, &open).await?;
         self.looked = Some((status.tip, tip.number, tip.hash));
         Ok(())
     }
@@ -200,7 +221,7 @@ impl Observer {
             return Ok(());
         }
         let hub = Address20(self.chain.hub().into_array());
-        for accounts in self.fee_accounts.clone().chunks(MAX_CLAIMS) {
+        for accounts in self.fee_accounts.clone().chunks(CLAIMS_MAX) {
             let subjects: Vec<_> = accounts.iter().map(|account| Subject::Deposit { account: *account }).collect();
             let slots: Vec<_> = subjects.iter().map(Subject::slot).collect();
             let Some(proof) = self.chain.proof(hub, &slots, number).await? else { return Ok(()) };
@@ -221,6 +242,23 @@ impl Observer {
             self.paid.extend(news);
         }
         self.counted = Some((incarnation, number));
+        Ok(())
+    }
+
+    async fn show_voids(&mut self, status: &RollupStatus, open: &BTreeSet<SettlementId>) -> Result<(), RelayError> {
+        let Some(certified) = status.record.latest[Level::Executed as usize] else { return Ok(()) };
+        let Some(voids) = &mut self.voids else { return Ok(()) };
+        voids.read(&self.chain, self.log.as_ref(), certified, |sid| open.contains(sid)).await?;
+        let waiting = voids.len() as u64;
+        self.service.update(|page| page.strays = waiting);
+        for void in voids.due(&self.chain, self.log.as_ref(), status).await? {
+            match self.log.send_fact(Fact::Void(void)).await {
+                Ok(()) => self.service.update(|page| page.voids += 1),
+                // Another observer was faster, mostly.
+                Err(LogError::Fact(refused)) => tracing::debug!(%refused, "a void is not taken"),
+                Err(error) => return Err(error.into()),
+            }
+        }
         Ok(())
     }
 
@@ -261,7 +299,8 @@ impl Observer {
     }
 }
 
-/// Refusals that are part of a day's work where several observe, or where the rollup is ahead of its certified heads.
+/// Refusals that are part of a day's work where several observe, where the rollup is ahead of its certified heads, or where one node
+/// of the log is behind another.
 fn expected(reason: &str) -> bool {
-    matches!(reason, "nothing_new" | "unknown_head" | "level_too_low" | "pool_full")
+    matches!(reason, "nothing_new" | "unknown_head" | "unknown_settlement" | "level_too_low" | "busy" | "not_ready")
 }

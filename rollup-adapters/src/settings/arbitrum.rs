@@ -11,7 +11,7 @@ use lockstep_protocol::ids::RollupId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::{L1Settings, Log, SettingsError, StatusSettings, load, read, trust};
+use super::{L1Settings, LeaseSettings, Log, SettingsError, StatusSettings, lease, load, read, trust};
 use crate::{
     arbitrum::{
         Arbitrum, ArbitrumConfig,
@@ -24,7 +24,7 @@ use crate::{
         stream::{Stream, StreamError},
     },
     feed::NetworkLane,
-    poster::{L1, Lease, Sender, SenderConfig, Signer, SignerConfig, Unleased},
+    poster::{L1, Lease, Sender, SenderConfig, Signer, SignerConfig},
     retry::Backoff,
     serve::{Service, Status},
 };
@@ -123,6 +123,9 @@ pub struct PostSettings {
     /// How to send.
     #[serde(default)]
     pub sender: SenderConfig,
+    /// The lease, where several posters stand by; absent to post without one.
+    #[serde(default)]
+    pub lease: Option<LeaseSettings>,
     /// Where to tell how it goes.
     pub status: StatusSettings,
     /// What is logged.
@@ -153,6 +156,9 @@ impl PostSettings {
         let (mut settings, folder): (Self, _) = load(path)?;
         settings.lane.relative_to(&folder);
         settings.signer.key_file = settings.signer.key_file.map(|path| folder.join(path));
+        if let Some(lease) = &mut settings.lease {
+            lease.relative_to(&folder);
+        }
         Ok(settings)
     }
 }
@@ -177,9 +183,11 @@ pub async fn drive(settings: DriveSettings, stop: watch::Receiver<bool>) -> Resu
     ended.map_err(|error| SettingsError::Value(error.to_string()))
 }
 
-/// Posts until `stop` is true, without a lease.
+/// Posts until `stop` is true, with the configured lease.
 pub async fn post(settings: PostSettings, stop: watch::Receiver<bool>) -> Result<(), SettingsError> {
-    post_with(settings, Box::new(Unleased), stop).await
+    let rollup = RollupId(settings.chain.chain_id);
+    let lease = lease(settings.lease.as_ref(), rollup)?;
+    post_with(settings, lease, stop).await
 }
 
 /// Posts until `stop` is true, whenever `lease` allows it.

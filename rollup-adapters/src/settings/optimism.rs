@@ -10,7 +10,7 @@ use lockstep_protocol::ids::RollupId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::{L1Settings, Log, SettingsError, StatusSettings, jwt, load, read, trust};
+use super::{L1Settings, LeaseSettings, Log, SettingsError, StatusSettings, jwt, lease, load, read, trust};
 use crate::{
     feed::NetworkLane,
     optimism::{
@@ -22,7 +22,7 @@ use crate::{
         post::{self, PostConfig, Poster},
         rollup::Rollup,
     },
-    poster::{Beacon, L1, Lease, Rpc, Sender, SenderConfig, Signer, SignerConfig, Unleased},
+    poster::{Beacon, L1, Lease, Rpc, Sender, SenderConfig, Signer, SignerConfig},
     retry::Backoff,
     serve::{DriverStatus, PosterStatus, Service, Status},
 };
@@ -108,6 +108,9 @@ pub struct PostSettings {
     /// How to send.
     #[serde(default)]
     pub sender: SenderConfig,
+    /// The lease, where several posters stand by; absent to post without one.
+    #[serde(default)]
+    pub lease: Option<LeaseSettings>,
     /// Quality of brotli, 0 to 11.
     #[serde(default = "brotli_quality")]
     pub brotli_quality: u32,
@@ -152,6 +155,9 @@ impl PostSettings {
         let (mut settings, folder): (Self, _) = load(path)?;
         settings.rollup = folder.join(&settings.rollup);
         settings.signer.key_file = settings.signer.key_file.map(|path| folder.join(path));
+        if let Some(lease) = &mut settings.lease {
+            lease.relative_to(&folder);
+        }
         Ok(settings)
     }
 }
@@ -199,9 +205,11 @@ pub async fn drive(settings: DriveSettings, stop: watch::Receiver<bool>) -> Resu
     Ok(())
 }
 
-/// Posts until `stop` is true, without a lease.
+/// Posts until `stop` is true, with the configured lease.
 pub async fn post(settings: PostSettings, stop: watch::Receiver<bool>) -> Result<(), SettingsError> {
-    post_with(settings, Box::new(Unleased), stop).await
+    let rollup = RollupId(read_rollup(&settings.rollup)?.l2_chain_id);
+    let lease = lease(settings.lease.as_ref(), rollup)?;
+    post_with(settings, lease, stop).await
 }
 
 /// Posts until `stop` is true, whenever `lease` allows it.

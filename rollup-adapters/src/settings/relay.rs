@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::{Log, SettingsError, StatusSettings, account_key, genesis, load};
 use crate::{
     poster::{Rpc, Signer, SignerConfig},
-    relay::{ApplyConfig, Chain, Links, NetworkLog, ObserverConfig, Relay},
+    relay::{ApplyConfig, Chain, Links, NetworkLog, ObserverConfig, Relay, Strays},
     retry::Backoff,
     serve::{RelayStatus, Service},
 };
@@ -122,7 +122,9 @@ pub async fn relay(settings: RelaySettings, stop: watch::Receiver<bool>) -> Resu
         return Ok(());
     }
     let log = Arc::new(NetworkLog::new(client, rollup, key));
-    let observe = ObserverConfig { fee_accounts: settings.fee_accounts };
+    let accounts = genesis.balances.iter().map(|balance| balance.account).chain(settings.fee_accounts.iter().copied());
+    let strays = Strays { network: rules.network, escrows: participant.escrows, accounts: accounts.collect() };
+    let observe = ObserverConfig { fee_accounts: settings.fee_accounts, strays: Some(strays) };
     let poll = Duration::from_millis(settings.poll_ms.max(1));
     Relay::new(Links { log, chain, service }, rollup, participant.settled_level, observe, apply, poll).run(stop).await;
     Ok(())

@@ -119,6 +119,8 @@ fn help_teaches_and_what_is_wrong_is_named() {
         (&["--help"][..], "drive"),
         (&["drive", "optimism", "--help"], "rollup.json"),
         (&["post", "optimism", "--help"], "mode 0600"),
+        (&["relay", "--help"], "genesis.json, which names the rollup's hub and escrows"),
+        (&["relay", "--print-config"], "[apply.signer]"),
         (&["drive", "optimism", "--print-config"], "[execution]"),
         (&["post", "optimism", "--print-config"], "[signer]"),
     ] {

@@ -118,6 +118,7 @@ impl Nitro {
                 ..PostConfig::default()
             },
             sender: l1.sender(POLL_MS),
+            lease: None,
             status: StatusSettings { listen: post_status },
             log: Log::default(),
         };

@@ -122,6 +122,7 @@ impl Optimism {
                 poll_ms: POLL_MS,
             },
             sender: l1.sender(POLL_MS),
+            lease: None,
             brotli_quality: 9,
             status: StatusSettings { listen: post_status },
             log: Log::default(),
