@@ -60,6 +60,8 @@ pub struct ApplyConfig {
     pub gas_max: u64,
     /// How long others may go first, milliseconds. Zero applies at once.
     pub patience_ms: u64,
+    /// How long a call may take from the log into the rollup's state before it is sent again, milliseconds: two blocks of the rollup.
+    pub lost_after_ms: u64,
     /// What may be paid on the rollup.
     pub fees: FeeConfig,
 }
@@ -71,6 +73,8 @@ impl Default for ApplyConfig {
             decisions_max: 100,
             gas_max: 10_000_000,
             patience_ms: 0,
+            // Two blocks of the OP Stack.
+            lost_after_ms: 4_000,
             fees: FeeConfig { min_tip_gwei: 0.001, ..FeeConfig::default() },
         }
     }
@@ -142,7 +146,7 @@ impl Applier {
         }
         if status.decision_sequence > place.sequence {
             // What is on its way brings the hub so far; what is lost does not.
-            let flying = self.flights.iter().filter(|flight| !flight.is_lost());
+            let flying = self.flights.iter().filter(|flight| !flight.is_lost(self.lost_after()));
             let coming = flying.filter_map(|flight| flight.what.end()).max().unwrap_or(0).max(place.sequence);
             if status.decision_sequence > coming && self.may_go(place) {
                 self.take(&tip, place, coming).await?;
@@ -172,7 +176,7 @@ impl Applier {
                 self.executed(&flight, place).await?;
             }
         }
-        if self.flights.front().is_some_and(Flight::is_lost) {
+        if self.is_lost() {
             // What came after it could not be executed either. The lost one is kept: what replaces it offers more.
             self.flights.truncate(1);
             return Ok(true);
@@ -332,7 +336,11 @@ impl Applier {
 
     /// Whether the next call replaces one.
     fn is_lost(&self) -> bool {
-        self.flights.front().is_some_and(Flight::is_lost)
+        self.flights.front().is_some_and(|flight| flight.is_lost(self.lost_after()))
+    }
+
+    fn lost_after(&self) -> Duration {
+        Duration::from_millis(self.config.lost_after_ms.max(1))
     }
 
     /// Applies one decision that the hub only recorded to one leg, if there is such a leg.

@@ -12,9 +12,7 @@ use tokio::time::Instant;
 
 use crate::poster::Price;
 
-/// How long a transaction may take from the log to the rollup's state before it counts as lost: several blocks of a slow rollup.
-const LOST_AFTER: Duration = Duration::from_secs(4);
-/// The longest of these waits: a rollup that halted is not flooded.
+/// The longest wait before something counts as lost: a rollup that halted is not flooded.
 const LOST_AFTER_MAX: Duration = Duration::from_secs(60);
 /// Versions of a transaction that are remembered; any of them may be the one that counts.
 const VERSIONS_MAX: usize = 16;
@@ -58,16 +56,16 @@ impl Flight {
         Self { nonce, what, price, hashes, begin: before.begin, waiting: None, sent: Instant::now() }
     }
 
-    /// Whether it should have been executed by now.
-    pub(super) fn is_lost(&self) -> bool {
-        self.sent.elapsed() > lost_after(self.hashes.len())
+    /// Whether it should have been executed by now, where the first version may take `first`.
+    pub(super) fn is_lost(&self, first: Duration) -> bool {
+        self.sent.elapsed() > lost_after(first, self.hashes.len())
     }
 }
 
 /// How long the last of so many versions is waited for.
-fn lost_after(versions: usize) -> Duration {
+fn lost_after(first: Duration, versions: usize) -> Duration {
     let doublings = u32::try_from(versions.saturating_sub(1)).unwrap_or(u32::MAX).min(8);
-    LOST_AFTER.saturating_mul(1 << doublings).min(LOST_AFTER_MAX)
+    first.saturating_mul(1 << doublings).min(LOST_AFTER_MAX.max(first))
 }
 
 #[cfg(test)]
@@ -76,8 +74,9 @@ mod tests {
 
     #[test]
     fn what_is_lost_again_and_again_is_sent_ever_more_rarely() {
-        let waits: Vec<_> = (1..=VERSIONS_MAX).map(lost_after).collect();
-        assert_eq!((waits[0], waits[VERSIONS_MAX - 1]), (LOST_AFTER, LOST_AFTER_MAX));
+        let first = Duration::from_secs(4);
+        let waits: Vec<_> = (1..=VERSIONS_MAX).map(|versions| lost_after(first, versions)).collect();
+        assert_eq!((waits[0], waits[VERSIONS_MAX - 1]), (first, LOST_AFTER_MAX));
         assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]), "{waits:?}");
     }
 
@@ -85,7 +84,7 @@ mod tests {
     fn versions_of_one_transaction_are_remembered_up_to_a_bound() {
         let cargo = Cargo::Decisions { from: 1, to: 2 };
         let mut flight = Flight::new(7, cargo, Price::default(), B256::ZERO);
-        assert!(!flight.is_lost());
+        assert!(!flight.is_lost(Duration::from_secs(60)));
         for version in 1..=20 {
             flight = Flight::instead_of(&flight, 7, cargo, Price::default(), B256::repeat_byte(version));
         }

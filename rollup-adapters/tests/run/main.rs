@@ -2,6 +2,11 @@
 //!
 //! An embedded L1 and embedded execution clients behind their real interfaces, a lane in memory, and proxies that misbehave.
 
+#[path = "../settlement/book.rs"]
+mod book;
+#[path = "../../../sequencer/protocol/tests/protocol/fixture.rs"]
+mod fixture;
+
 mod anvil;
 mod driver;
 mod poster;

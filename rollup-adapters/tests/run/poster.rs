@@ -10,6 +10,7 @@ use lockstep_adapters::poster::FeeConfig;
 use lockstep_evm::Reorg;
 
 use crate::{
+    book::Book,
     proxy::{Fault, Proxy},
     world::{Client, Miner, Wallet, World, hashes, until},
 };
@@ -106,6 +107,53 @@ async fn two_posters_at_once_are_harmless() {
         until("all is safe", || first.service.status().derivation.safe.number == target).await;
     }
     first.kill().await;
+    second.stop().await;
+    driver.stop().await;
+    miner.stop().await;
+    assert_derived(&world, &client).await;
+}
+
+#[tokio::test]
+async fn of_two_posters_with_a_lease_one_pays_and_the_other_takes_over_when_it_stops() {
+    const HEIGHTS: u64 = 1_000;
+    let (mut world, client, mut wallet) = executed(60).await;
+    let miner = Miner::start(&world.l1);
+    let driver = world.drive_directly(&client);
+    let book = Book::new();
+    let log = {
+        let book = book.clone();
+        tokio::spawn(async move {
+            loop {
+                book.block();
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        })
+    };
+    let lease = |number| Box::new(book.lease_for(number, HEIGHTS));
+    let url = world.l1.rpc_url();
+    let first = world.post_leased(&client, &url, FeeConfig::default(), lease(0)).await;
+    until("the first posts", || first.service.status().batches_posted > 0).await;
+    let second = world.post_leased(&client, &url, FeeConfig::default(), lease(1)).await;
+    for _ in 0..3 {
+        world.pass(10, |_| vec![wallet.transfer()]).await;
+        world.wait_for_head(&client).await;
+        let target = world.target();
+        until("all is safe", || first.service.status().derivation.safe.number == target).await;
+    }
+    assert_eq!(second.service.status().batches_posted, 0, "one pays");
+    assert_eq!(first.service.status().without_effect, 0);
+    first.kill().await;
+    world.pass(10, |_| vec![wallet.transfer()]).await;
+    world.wait_for_head(&client).await;
+    // Nobody waits for a thousand heights here.
+    for _ in 0..HEIGHTS {
+        book.block();
+    }
+    let target = world.target();
+    until("the second posts", || second.service.status().derivation.safe.number == target).await;
+    assert!(second.service.status().leads && second.service.status().batches_posted > 0);
+    assert_eq!(book.record().map(|record| record.term), Some(2));
+    log.abort();
     second.stop().await;
     driver.stop().await;
     miner.stop().await;

@@ -23,7 +23,7 @@ use lockstep_adapters::{
         post::{self, PostConfig, Poster},
         rollup::Rollup,
     },
-    poster::{FeeConfig, Jwt, L1, Rpc, Sender, SenderConfig, Signer, Unleased},
+    poster::{FeeConfig, Jwt, L1, Lease, Rpc, Sender, SenderConfig, Signer, Unleased},
     serve::{DriverStatus, PosterStatus, Service},
 };
 use lockstep_evm::{Config, L1 as L1Role, Node, Optimism as OptimismRole, Role, genesis, op_genesis};
@@ -384,6 +384,17 @@ impl World {
 
     /// Starts a poster of what `client` executed, which reaches L1 at this URL.
     pub(crate) async fn post(&self, client: &Client, l1_url: &str, fees: FeeConfig) -> Running<PosterStatus> {
+        self.post_leased(client, l1_url, fees, Box::new(Unleased)).await
+    }
+
+    /// The same, with a lease.
+    pub(crate) async fn post_leased(
+        &self,
+        client: &Client,
+        l1_url: &str,
+        fees: FeeConfig,
+        lease: Box<dyn Lease>,
+    ) -> Running<PosterStatus> {
         let chain = self.chain(&client.rpc);
         let l1 = Arc::new(L1::new(rpc(l1_url)));
         let (derived, derivation) = self.derivation(&l1, &chain);
@@ -397,7 +408,7 @@ impl World {
         };
         assert_eq!(sender.address(), signer.address());
         let config = PostConfig { enough_bytes: 1, max_delay_seconds: 0, poll_ms: 10, ..PostConfig::default() };
-        let links = post::Links { chain, sender, lease: Box::new(Unleased), derived, reads_blobs: false };
+        let links = post::Links { chain, sender, lease, derived, reads_blobs: false };
         let service = Service::new(PosterStatus::default());
         let poster = Poster::new(config, self.rollup.clone(), self.adapter(), links, Arc::clone(&service));
         let (stop, stopped) = watch::channel(false);

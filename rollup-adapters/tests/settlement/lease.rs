@@ -1,78 +1,8 @@
 //! Does one of several posters post at a time, and does another when it stops?
 
-use std::sync::{Arc, Mutex};
+use lockstep_adapters::poster::lease::{Lease, LogLease, Verdict};
 
-use lockstep_adapters::poster::lease::{BookFuture, Lease, LeaseBook, LogLease, Verdict};
-use lockstep_protocol::{
-    body::Facts,
-    genesis::Genesis,
-    ids::{Height, RollupId},
-    settlement::{
-        SignedLease,
-        records::{LeaseRecord, lease_key},
-    },
-    signature::AccountKey,
-};
-
-use crate::fixture::{self, Network};
-
-const ROLLUP: RollupId = RollupId(10);
-const HEIGHTS: u64 = 20;
-
-fn poster(number: u8) -> AccountKey {
-    AccountKey::ed25519([0x70 + number; 32])
-}
-
-fn genesis() -> Genesis {
-    let mut genesis = fixture::genesis("lockstep-lease-1", 1, 1_000, &[ROLLUP.0]);
-    let mut posters = vec![poster(0).account(), poster(1).account()];
-    posters.sort();
-    genesis.rollups[0].posters = posters;
-    genesis
-}
-
-/// The log: takes what is offered in its next block.
-#[derive(Clone)]
-struct Book(Arc<Mutex<(Network, Vec<SignedLease>)>>);
-
-impl Book {
-    fn new() -> Self {
-        let book = Self(Arc::new(Mutex::new((Network::from_genesis(genesis()), Vec::new()))));
-        book.block();
-        book
-    }
-
-    fn block(&self) {
-        let mut held = self.0.lock().expect("no holder panics");
-        let leases = std::mem::take(&mut held.1);
-        held.0.advance_with(Facts { leases, ..Facts::default() }, vec![], vec![]);
-    }
-
-    fn record(&self) -> Option<LeaseRecord> {
-        self.0.lock().expect("no holder panics").0.record(&lease_key(ROLLUP))
-    }
-
-    fn lease(&self, number: u8) -> LogLease<Self> {
-        let network = self.0.lock().expect("no holder panics").0.rules.network;
-        LogLease::new(self.clone(), poster(number), network, ROLLUP, HEIGHTS)
-    }
-}
-
-impl LeaseBook for Book {
-    fn read(&self) -> BookFuture<'_, (Option<LeaseRecord>, Height)> {
-        Box::pin(async {
-            let tip = self.0.lock().expect("no holder panics").0.parent.height;
-            Ok((self.record(), tip))
-        })
-    }
-
-    fn offer(&self, signed: SignedLease) -> BookFuture<'_, ()> {
-        Box::pin(async move {
-            self.0.lock().expect("no holder panics").1.push(signed);
-            Ok(())
-        })
-    }
-}
+use crate::book::{Book, HEIGHTS, ROLLUP, poster};
 
 /// Blocks come while something is asked.
 async fn ask(book: &Book, lease: &mut LogLease<Book>) -> Verdict {

@@ -7,6 +7,7 @@ mod escrow_model;
 #[path = "../../../sequencer/protocol/tests/protocol/fixture.rs"]
 mod fixture;
 
+mod book;
 mod city;
 mod contracts;
 mod differential;
