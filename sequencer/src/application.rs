@@ -8,7 +8,10 @@ mod recent;
 
 pub use metrics::ApplicationMetrics;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use bytes::Bytes;
 use lockstep_consensus::{
@@ -22,15 +25,18 @@ use lockstep_protocol::{
     genesis::{Genesis, GenesisError, Rules},
     header::{Header, L1Origin},
     ids::{Hash32, Height},
-    limits::MAX_BUNDLES_PER_BODY,
+    limits::{MAX_BUNDLES_PER_BODY, MAX_EVIDENCE_BYTES},
     transition::{self, Position, genesis_lanes},
     wire::Wire,
 };
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tracing::debug;
 
-use crate::l1::L1View;
 use crate::pool::{Pool, Request, Selection};
+use crate::{
+    facts::{Facts, ids},
+    l1::L1View,
+};
 use recent::{ANCESTORS_MAX, Known, Recent};
 
 /// Final blocks that may wait for the indexer, up to a megabyte each. One that is behind by more fetches the rest from the
@@ -45,6 +51,7 @@ pub struct Application {
     recent: Mutex<Recent>,
     blocks: mpsc::Sender<Block>,
     l1: Arc<L1View>,
+    facts: Arc<Facts>,
     metrics: ApplicationMetrics,
 }
 
@@ -63,7 +70,9 @@ impl Application {
             l1: L1Origin::default(),
         };
         let metrics = ApplicationMetrics::default();
-        Ok(Arc::new(Self { genesis, rules, pool, recent: Mutex::default(), blocks, l1: Arc::default(), metrics }))
+        let facts = Facts::new(rules.clone());
+        let (recent, l1) = (Mutex::default(), Arc::default());
+        Ok(Arc::new(Self { genesis, rules, pool, recent, blocks, l1, facts, metrics }))
     }
 
     /// The application's numbers.
@@ -74,6 +83,11 @@ impl Application {
     /// What it has seen of L1: blind, until somebody follows one.
     pub fn l1(&self) -> &Arc<L1View> {
         &self.l1
+    }
+
+    /// The facts that it offers: whoever brings one gives it to them.
+    pub fn facts(&self) -> &Arc<Facts> {
+        &self.facts
     }
 
     /// Reads a body, or finds it among those that were read. Its signatures may be unchecked.
@@ -108,14 +122,23 @@ impl Application {
         transition::apply(&self.rules, &place(position), &known.body, records).map(outcome)
     }
 
-    fn select(&self, parent: &Header, bytes: usize, count: usize) -> Selection {
+    /// What the unfinalized ancestors of a child of `parent` hold. Nothing while the index stands still: then nothing leaves
+    /// the pools, and proposing from them would fill blocks with nothing.
+    fn taken(&self, parent: &Header) -> Option<Arc<HashSet<[u8; 32]>>> {
         let settled = self.pool.height();
-        // While the index stands still, nothing leaves the pool: proposing from it would fill blocks with nothing.
-        if parent.height.0 > settled.0.saturating_add(ANCESTORS_MAX) {
-            return Selection::default();
+        let follows = parent.height.0 <= settled.0.saturating_add(ANCESTORS_MAX);
+        follows.then(|| self.recent().taken(parent, settled, &self.rules))
+    }
+
+    /// Tells the facts what a final block holds.
+    fn note_facts(&self, block: &Block) {
+        let header = block.header();
+        let known = self.recent().find(&header.parent, &header.body);
+        let read = || CheckedBody::new(Body::from_wire(block.body())?, &self.rules, |_, _| true).map(Arc::new);
+        match known.map(|known| known.body).map_or_else(read, Ok) {
+            Ok(body) => self.facts.finalized(header.height, &body),
+            Err(error) => debug!(%error, "a final block that does not read"),
         }
-        let taken = self.recent().taken(parent, settled);
-        self.pool.select(&Request { height: parent.height.next(), taken: &taken, bytes, count })
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
@@ -129,13 +152,23 @@ impl Machine for Application {
     }
 
     fn waiting(&self, parent: &Header) -> bool {
-        !self.select(parent, usize::MAX, 1).is_empty()
+        let Some(taken) = self.taken(parent) else { return false };
+        let request = Request { height: parent.height.next(), taken: &taken, bytes: usize::MAX, count: 1 };
+        !self.pool.select(&request).is_empty() || self.facts.is_waiting(&taken)
     }
 
     fn candidate(&self, parent: &Header, limit: usize) -> Candidate {
-        let Selection { cancels, bundles } = self.select(parent, limit, MAX_BUNDLES_PER_BODY);
+        let (facts, Selection { cancels, bundles }) = match self.taken(parent) {
+            Some(taken) => {
+                let (facts, used) = self.facts.offer(&taken, MAX_EVIDENCE_BYTES.min(limit / 2));
+                let bytes = limit.saturating_sub(used);
+                let (height, count) = (parent.height.next(), MAX_BUNDLES_PER_BODY);
+                (facts, self.pool.select(&Request { height, taken: &taken, bytes, count }))
+            }
+            None => Default::default(),
+        };
         let bundles = bundles.into_iter().map(Arc::unwrap_or_clone).collect();
-        let body = CheckedBody::arrange(cancels, bundles);
+        let body = CheckedBody::arrange(cancels, bundles).with_facts(facts, &self.rules);
         let bytes = Bytes::from(body.to_body().to_wire());
         self.remember(parent, hash_body(&bytes), Known { body: Arc::new(body), verified: true });
         Candidate { body: bytes, l1: self.l1.offer() }
@@ -174,6 +207,7 @@ impl Machine for Application {
         self.metrics.built.inc();
         self.metrics.built_bundles.inc_by(built.body.bundles().len() as u64);
         self.metrics.left_out.inc_by(left_out as u64);
+        self.metrics.built_facts.inc_by(ids::all(built.body.facts(), &self.rules).len() as u64);
         if !whole {
             let known = Known { body: Arc::new(built.body), verified: true };
             self.remember(&position.parent, hash_body(&bytes), known);
@@ -202,6 +236,7 @@ impl Machine for Application {
     fn finalized(&self, block: &Block) {
         self.metrics.finalized.inc();
         self.l1.agree(block.header().l1);
+        self.note_facts(block);
         match self.blocks.try_send(block.clone()) {
             Ok(()) => {}
             Err(TrySendError::Full(block)) => {

@@ -1,8 +1,9 @@
-//! How do bundles reach the validators that no client gave them to?
+//! How do bundles and facts reach the validators that no client gave them to?
 //!
-//! Every validator passes on to all others what its clients brought, in messages of many bundles. Receivers verify account
-//! signatures, many at once, but not transactions: the node that took a bundle did. Best effort: what is lost is sent again
-//! by the pool's reminders, and proposed by its own node in any case.
+//! Every validator passes on to all others what its clients brought, in messages of many bundles, and what it has signed of
+//! rollups. Receivers verify account signatures, many at once, but not transactions: the node that took a bundle did. Facts are
+//! proven by everybody who would propose them. Best effort: what is lost is sent again by the pool's reminders, and proposed by
+//! its own node in any case.
 //!
 //! What a message is, is in `gossip/wire.rs`.
 
@@ -15,6 +16,7 @@ pub use wire::Announcement;
 use std::{
     collections::HashMap,
     future::Future,
+    pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -35,15 +37,18 @@ use lockstep_protocol::{
 };
 use tracing::{debug, warn};
 
-use crate::pool::{Load, Pool};
+use crate::{
+    facts::{Facts, Item},
+    pool::{Load, Pool},
+};
 
 /// Pause between messages, so that bundles share the cost of one under load: little beside a block. What comes after a
 /// silence is passed on at once.
 const LINGER: Duration = Duration::from_millis(4);
 /// Longest message.
 const MESSAGE_BYTES_MAX: usize = GOSSIP_BYTES_MAX;
-/// Bytes of a message around its content: the version and the lengths of both lists.
-const FRAME_BYTES: usize = 9;
+/// Bytes of a message around its content: the version and the lengths of seven lists.
+const FRAME_BYTES: usize = 29;
 // Otherwise it would wait until its own node leads, and be lost with that node.
 const _: () = assert!(MAX_BUNDLE_BYTES <= MESSAGE_BYTES_MAX - FRAME_BYTES, "the largest bundle fits a message");
 /// Messages that are verified together.
@@ -55,14 +60,15 @@ const MUTED_HEIGHTS: u64 = 64;
 /// Passes on what clients brought, and takes what others pass on.
 pub struct Gossip {
     pool: Arc<Pool>,
+    facts: Arc<Facts>,
     muted: Mutex<HashMap<Hash32, Height>>,
     metrics: GossipMetrics,
 }
 
 impl Gossip {
-    /// Gossip for `pool`.
-    pub fn new(pool: Arc<Pool>) -> Arc<Self> {
-        Arc::new(Self { pool, muted: Mutex::default(), metrics: GossipMetrics::default() })
+    /// Gossip for `pool` and `facts`.
+    pub fn new(pool: Arc<Pool>, facts: Arc<Facts>) -> Arc<Self> {
+        Arc::new(Self { pool, facts, muted: Mutex::default(), metrics: GossipMetrics::default() })
     }
 
     /// The gossip's numbers.
@@ -74,6 +80,11 @@ impl Gossip {
     ///
     /// `sleep` is the runtime's.
     pub async fn send<S: Future<Output = ()>>(&self, handle: &Handle, sleep: impl Fn(Duration) -> S) {
+        let (bundles, facts) = (self.send_bundles(handle, &sleep), self.send_facts(handle, &sleep));
+        select(pin!(bundles), pin!(facts)).await;
+    }
+
+    async fn send_bundles<S: Future<Output = ()>>(&self, handle: &Handle, sleep: impl Fn(Duration) -> S) {
         loop {
             self.pool.outbox().filled().await;
             handle.wake();
@@ -98,6 +109,36 @@ impl Gossip {
         }
     }
 
+    async fn send_facts<S: Future<Output = ()>>(&self, handle: &Handle, sleep: impl Fn(Duration) -> S) {
+        loop {
+            self.facts.outbox().filled().await;
+            handle.wake();
+            loop {
+                let items = self.facts.outbox().take(MESSAGE_BYTES_MAX - FRAME_BYTES);
+                if items.is_empty() {
+                    break;
+                }
+                let count = items.len() as u64;
+                let message = encode_facts(items);
+                loop {
+                    match handle.gossip(message.clone()) {
+                        Ok(()) => break,
+                        // Asserted where facts are bounded: there is no such message.
+                        Err(GossipError::Length(_)) => break,
+                        Err(GossipError::Stopped) => return,
+                        // What is to be sent meanwhile is bounded, and the oldest of it goes.
+                        Err(GossipError::Full) => {
+                            self.metrics.full.inc();
+                            sleep(LINGER).await;
+                        }
+                    }
+                }
+                self.metrics.messages.inc();
+                self.metrics.facts_sent.inc_by(count);
+            }
+        }
+    }
+
     /// Takes what other validators pass on. Runs until the log has stopped; uses much of a core under load, so give it a
     /// thread.
     pub async fn receive(&self, handle: &Handle) {
@@ -113,7 +154,7 @@ impl Gossip {
         }
     }
 
-    /// Takes messages into the pool; returns how many of their bundles and cancels wait.
+    /// Takes messages into the pool; returns how much of it waits.
     fn take(&self, messages: impl Iterator<Item = (Hash32, Bytes)>) -> usize {
         let height = self.pool.height();
         let mut by_sender: HashMap<Hash32, Announcement> = HashMap::new();
@@ -129,8 +170,7 @@ impl Gossip {
                         order.push(sender);
                         Announcement::default()
                     });
-                    all.cancels.append(&mut announcement.cancels);
-                    all.bundles.append(&mut announcement.bundles);
+                    all.append(&mut announcement);
                 }
                 // A newer release is no misbehaviour.
                 Err(WireError::Version(version)) => {
@@ -145,13 +185,18 @@ impl Gossip {
         }
         let mut taken = 0;
         for sender in order {
-            let Announcement { cancels, bundles } = by_sender.remove(&sender).expect("it was just noted");
+            let mut announcement = by_sender.remove(&sender).expect("it was just noted");
+            let facts = announcement.take_facts();
+            let Announcement { cancels, bundles, attestations, .. } = announcement;
+            self.metrics.facts_received.inc_by((attestations.len() + facts.len()) as u64);
             self.metrics.received.inc_by((cancels.len() + bundles.len()) as u64);
             let received = self.pool.receive(bundles, cancels);
-            taken += received.taken;
-            if received.dishonest > 0 {
-                self.metrics.dishonest(sender, received.dishonest as u64);
-                self.mute(sender, height, "passed on bundles with bad signatures");
+            let told = self.facts.receive(sender, attestations, facts);
+            taken += received.taken + told.taken;
+            let dishonest = received.dishonest + told.dishonest;
+            if dishonest > 0 {
+                self.metrics.dishonest(sender, dishonest as u64);
+                self.mute(sender, height, "passed on bundles or facts with bad signatures");
             }
         }
         taken
@@ -192,7 +237,19 @@ impl Gossip {
 /// The message for a load.
 fn encode(load: &Load) -> Bytes {
     let bundles = load.bundles.iter().map(|bundle| bundle.signed().clone()).collect();
-    Announcement { cancels: load.cancels.clone(), bundles }.to_wire().into()
+    Announcement { cancels: load.cancels.clone(), bundles, ..Announcement::default() }.to_wire().into()
+}
+
+/// The message for attestations and facts.
+fn encode_facts(items: Vec<Item>) -> Bytes {
+    let mut announcement = Announcement::default();
+    for item in items {
+        match item {
+            Item::Attestation(attestation) => announcement.attestations.push(attestation),
+            Item::Fact(fact) => announcement.add(fact),
+        }
+    }
+    announcement.to_wire().into()
 }
 
 #[cfg(test)]

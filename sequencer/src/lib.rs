@@ -7,8 +7,10 @@ pub mod admission;
 pub mod application;
 pub mod cli;
 pub mod config;
+pub mod facts;
 pub mod formats;
 pub mod gossip;
+pub mod heads;
 pub mod index;
 pub mod keys;
 pub mod l1;
@@ -20,3 +22,6 @@ pub mod rpc;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+#[path = "../tests/rollups/mod.rs"]
+mod rollups;

@@ -24,6 +24,7 @@ use prometheus_client::{
 use crate::{
     application::Application,
     gossip::Gossip,
+    heads::HeadsMetrics,
     index::Applied,
     pool::{Pool, ReasonLabel},
     public,
@@ -94,6 +95,12 @@ impl Metrics {
         application.metrics().register(&mut registry);
         application.l1().metrics().register(&mut registry);
         gossip.metrics().register(&mut registry);
+        application.facts().metrics().register(&mut registry);
+    }
+
+    /// Adds the numbers of those who watch rollups.
+    pub fn register_heads(&self, heads: &HeadsMetrics) {
+        heads.register(&mut self.registry.lock().expect("nobody panics while registering"));
     }
 
     /// Adds the numbers of the public network.

@@ -9,6 +9,8 @@
 //!              feed                   v  |
 //!               ^      final blocks  log (consensus, state)
 //!               +---- index <---------+
+//!
+//!  rollup nodes --> heads --> facts <--> gossip, rpc, state; candidate --> log
 //! ```
 
 use std::{
@@ -28,21 +30,23 @@ use lockstep_consensus::{
 };
 use lockstep_protocol::{
     account::AccountRecord,
-    genesis::{Genesis, GenesisError},
+    genesis::{Genesis, GenesisError, Rules},
     ids::{Account, Height, RollupId},
     limits::MAX_BODY_BYTES,
+    signature::AccountKey,
 };
 use tokio::{
     sync::{broadcast::error::RecvError, mpsc, oneshot},
     task::JoinHandle,
 };
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     admission::Admission,
     application::{Application, FINALIZED_QUEUE},
     config::{Config, Log as LogOutput, LogFormat},
     gossip::Gossip,
+    heads::{HeadsMetrics, SignedError, Signer, Watcher},
     index::{
         Applied, Index, IndexError,
         feed::Feed,
@@ -79,6 +83,9 @@ pub enum NodeError {
     /// The index.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// The record of signed heads.
+    #[error("{0}. Without it this validator could sign two blocks of one number")]
+    Heads(#[from] SignedError),
     /// The log.
     #[error("the log does not start: {0}")]
     Log(#[from] StartError),
@@ -213,9 +220,11 @@ impl Node {
     async fn join(config: &Config, parts: Parts, log: &Log) -> Result<Joined, NodeError> {
         let Parts { genesis, index, pool, application, blocks } = parts;
         let handle = log.handle();
-        let gossip = Gossip::new(pool.clone());
+        let facts = application.facts().clone();
+        let gossip = Gossip::new(pool.clone(), facts.clone());
         let metrics = Metrics::new();
         metrics.register(&pool, &application, &gossip);
+        let watchers = watchers(config, index.rules(), &application, &metrics)?;
         let feed = Arc::new(Feed::new(index.clone(), handle.clone()));
         let outcomes = Arc::new(Outcomes::new(index.clone(), pool.clone()));
         let service = Arc::new(Service {
@@ -224,6 +233,7 @@ impl Node {
             feed: feed.clone(),
             log: handle.clone(),
             pool: pool.clone(),
+            facts: facts.clone(),
             admission: Admission::start(pool.clone())?,
             outcomes: outcomes.clone(),
             metrics: metrics.clone(),
@@ -268,6 +278,9 @@ impl Node {
         };
         let following = tokio::spawn(follow(index.clone(), handle.clone(), blocks, each, stop));
         tasks.push(tokio::spawn(pass_on(gossip.clone(), handle.clone())));
+        let log = handle.clone();
+        tasks.push(tokio::spawn(async move { facts.run(&log).await }));
+        tasks.extend(watchers.into_iter().map(|watcher| tokio::spawn(watcher.watch())));
         tasks.push(tokio::spawn(wake_waiters(pool, outcomes)));
         tasks.push(receive_gossip(gossip, handle)?);
         Ok(Joined { server, public, index, service, stop_following, following, tasks })
@@ -402,6 +415,32 @@ fn serve(applied: &Arc<Applied>, feed: &Feed, metrics: &Metrics, pool: &Pool, ou
     outcomes.settle(applied);
     metrics.block(applied, age_ms);
     debug!(height = %header.height, bundles = applied.body.bundles().len(), age_ms, "served");
+}
+
+/// Who watches which rollup.
+fn watchers(
+    config: &Config,
+    rules: &Arc<Rules>,
+    application: &Application,
+    metrics: &Metrics,
+) -> Result<Vec<Watcher>, NodeError> {
+    let numbers = Arc::new(HeadsMetrics::new(rules));
+    metrics.register_heads(&numbers);
+    if config.rollups.is_empty() {
+        return Ok(Vec::new());
+    }
+    let key = AccountKey::ed25519(keys::load_identity(&config.keys)?.seed());
+    let Some(signer) = Signer::open(rules.clone(), key, &config.heads_file(), numbers)? else {
+        warn!("this node is no validator of the genesis: it signs no heads of rollups");
+        return Ok(Vec::new());
+    };
+    let (part, none): (Vec<_>, Vec<_>) =
+        config.rollups.iter().cloned().partition(|rollup| rules.participant(rollup.id).is_ok());
+    for rollup in none {
+        warn!(rollup = %rollup.id, "a rollup of the configuration takes no part in settlements: it is not watched");
+    }
+    let watch = |rollup| Watcher::new(rollup, application.facts().clone(), signer.clone());
+    Ok(part.into_iter().map(watch).collect())
 }
 
 async fn pass_on(gossip: Arc<Gossip>, log: Handle) {

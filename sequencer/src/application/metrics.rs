@@ -9,6 +9,8 @@ pub struct ApplicationMetrics {
     pub built: Counter,
     /// Bundles in them.
     pub built_bundles: Counter,
+    /// Facts in them; each claim of an observation is one.
+    pub built_facts: Counter,
     /// Bundles that it had chosen and the transition left out.
     pub left_out: Counter,
     /// Bodies of others that were executed.
@@ -27,6 +29,7 @@ impl ApplicationMetrics {
         let registry = registry.sub_registry_with_prefix("application");
         registry.register("built", "Bodies built as a leader", self.built.clone());
         registry.register("built_bundles", "Bundles in bodies built as a leader", self.built_bundles.clone());
+        registry.register("built_facts", "Facts in bodies built as a leader", self.built_facts.clone());
         registry.register("left_out", "Chosen bundles that the transition left out", self.left_out.clone());
         registry.register("applied", "Bodies of others that were executed", self.applied.clone());
         registry.register("invalid", "Bodies of others that are invalid for good", self.invalid.clone());

@@ -11,9 +11,12 @@ use std::{
 
 use lockstep_protocol::{
     body::CheckedBody,
+    genesis::Rules,
     header::Header,
     ids::{Hash32, Height},
 };
+
+use crate::facts;
 
 /// Bodies that are kept: the two or three views that are under way, and some that came to nothing. Up to a megabyte each.
 pub(crate) const BODIES_MAX: usize = 16;
@@ -54,6 +57,11 @@ impl Recent {
         self.entries.get(&(parent.digest(), *body)).map(|entry| entry.known.clone())
     }
 
+    /// The body with this hash after the block with this digest.
+    pub(crate) fn find(&self, parent: &Hash32, body: &Hash32) -> Option<Known> {
+        self.entries.get(&(*parent, *body)).map(|entry| entry.known.clone())
+    }
+
     /// Notes a body. `settled` is the height that the pool has taken into account: what is not above it goes first.
     pub(crate) fn insert(&mut self, parent: &Header, body: Hash32, known: Known, settled: Height) {
         self.entries.insert((parent.digest(), body), Entry { parent: parent.clone(), known });
@@ -65,8 +73,8 @@ impl Recent {
         }
     }
 
-    /// Ids of bundles and digests of cancels in `parent` and its ancestors above `settled`.
-    pub(crate) fn taken(&mut self, parent: &Header, settled: Height) -> Arc<HashSet<[u8; 32]>> {
+    /// Ids of bundles and facts, and digests of cancels, in `parent` and its ancestors above `settled`.
+    pub(crate) fn taken(&mut self, parent: &Header, settled: Height, rules: &Rules) -> Arc<HashSet<[u8; 32]>> {
         let digest = parent.digest();
         if let Some((of, taken)) = &self.taken
             && *of == digest
@@ -83,6 +91,7 @@ impl Recent {
             };
             let body = &entry.known.body;
             ids.extend(body.cancels().iter().map(|signed| signed.cancel.digest().0));
+            ids.extend(facts::ids::all(body.facts(), rules));
             ids.extend(body.bundles().iter().map(|bundle| bundle.id().0));
             header = &entry.parent;
         }

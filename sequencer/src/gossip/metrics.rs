@@ -23,6 +23,10 @@ pub struct GossipMetrics {
     pub sent: Counter,
     /// Bundles and cancels that others passed on.
     pub received: Counter,
+    /// Attestations and other facts handed to the network.
+    pub facts_sent: Counter,
+    /// Attestations and other facts that others passed on.
+    pub facts_received: Counter,
     /// Times that the network's queue was full.
     pub full: Counter,
     /// Messages that are not messages, by sender.
@@ -40,6 +44,8 @@ impl GossipMetrics {
         registry.register("messages", "Messages handed to the network", self.messages.clone());
         registry.register("sent", "Bundles and cancels in them", self.sent.clone());
         registry.register("received", "Bundles and cancels that others passed on", self.received.clone());
+        registry.register("facts_sent", "Attestations and facts handed to the network", self.facts_sent.clone());
+        registry.register("facts_received", "Attestations and facts passed on by others", self.facts_received.clone());
         registry.register("full", "Times that the network's queue was full", self.full.clone());
         registry.register("malformed", "Messages that are not messages", self.malformed.clone());
         registry.register("dishonest", "Bundles and cancels with bad signatures", self.dishonest.clone());

@@ -1,4 +1,10 @@
-use lockstep_protocol::{bundle::SignedBundle, signature::Signature, wire::WIRE_VERSION};
+use lockstep_protocol::{
+    bundle::SignedBundle,
+    ids::SettlementId,
+    settlement::{Abort, Head, HeadAttestation, Level, head::Ed25519Bytes},
+    signature::Signature,
+    wire::WIRE_VERSION,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -20,7 +26,7 @@ impl Node {
     fn new() -> Self {
         let view = View::funded();
         let pool = pool(&view);
-        Self { view, gossip: Gossip::new(pool.clone()), pool }
+        Self { view, gossip: Gossip::new(pool.clone(), Facts::new(Arc::new(rules()))), pool }
     }
 
     /// What it would send now.
@@ -40,7 +46,7 @@ impl Node {
 }
 
 fn announcement(bundles: Vec<SignedBundle>) -> Bytes {
-    Announcement { cancels: Vec::new(), bundles }.to_wire().into()
+    Announcement { bundles, ..Announcement::default() }.to_wire().into()
 }
 
 #[test]
@@ -140,11 +146,23 @@ fn the_largest_bundle_that_a_pool_takes_reaches_the_others() {
 #[test]
 fn an_announcement_is_laid_out_as_documented() {
     let (cancel, bundle) = (cancel(0, 1, 2), signed(1, 3, 4));
+    let (rollup, level) = (ROLLUP_A, Level::Safe);
+    let (block_hash, state_root) = (Hash32([2; 32]), Hash32([3; 32]));
+    let head = Head { rollup, level, number: 7, block_hash, state_root, incarnation: 1 };
+    let attestation = HeadAttestation { head, validator: 2, signature: Ed25519Bytes([4; 64]) };
+    let settlement = SettlementId([5; 32]);
+    let abort = Abort { network: network(), account: account(0), settlement }.sign(&key(0));
     let mut expected = vec![WIRE_VERSION, 1, 0, 0, 0];
     expected.extend(borsh::to_vec(&cancel).unwrap());
     expected.extend([1, 0, 0, 0]);
     expected.extend(borsh::to_vec(&bundle).unwrap());
-    let wire = Announcement { cancels: vec![cancel], bundles: vec![bundle] }.to_wire();
+    expected.extend([1, 0, 0, 0]);
+    expected.extend(borsh::to_vec(&attestation).unwrap());
+    expected.extend([0; 3 * 4]);
+    expected.extend([1, 0, 0, 0]);
+    expected.extend(borsh::to_vec(&abort).unwrap());
+    let (cancels, bundles, attestations, aborts) = (vec![cancel], vec![bundle], vec![attestation], vec![abort]);
+    let wire = Announcement { cancels, bundles, attestations, aborts, ..Announcement::default() }.to_wire();
     assert_eq!(wire, expected);
 }
 

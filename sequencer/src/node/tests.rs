@@ -56,7 +56,8 @@ impl Network {
         })
     }
 
-    fn deal_with(validators: usize, change: impl FnOnce(&mut DealOptions)) -> Self {
+    /// With some things otherwise.
+    pub(crate) fn deal_with(validators: usize, change: impl FnOnce(&mut DealOptions)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         // Held until all are chosen, so that none comes twice.

@@ -5,10 +5,13 @@
 use jsonrpsee::types::ErrorObjectOwned;
 use lockstep_protocol::{
     refusal::Refusal,
-    rpc::{QueryError, codes},
+    rpc::{FactRefused, QueryError, codes},
 };
 
-use crate::index::{IndexError, feed::FeedError};
+use crate::{
+    facts::Refused,
+    index::{IndexError, feed::FeedError},
+};
 
 /// Why a method has no result.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +19,9 @@ pub enum Failure {
     /// A bundle or cancel was refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// A fact was refused.
+    #[error(transparent)]
+    Fact(#[from] Refused),
     /// The question has no answer.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -32,7 +38,7 @@ impl Failure {
 
     fn code(&self) -> i32 {
         match self {
-            Self::Refused(_) => codes::REFUSED,
+            Self::Refused(_) | Self::Fact(_) => codes::REFUSED,
             Self::Node => codes::INTERNAL,
             Self::Query(query) => match query {
                 QueryError::BadRequest { .. } => codes::INVALID_PARAMS,
@@ -68,6 +74,7 @@ impl From<Failure> for ErrorObjectOwned {
         let (code, message) = (failure.code(), failure.to_string());
         match failure {
             Failure::Refused(refusal) => Self::owned(code, message, Some(refusal)),
+            Failure::Fact(refused) => Self::owned(code, message, Some(FactRefused::from(refused))),
             Failure::Query(query) => Self::owned(code, message, Some(query)),
             Failure::Node => Self::owned(code, message, None::<()>),
         }

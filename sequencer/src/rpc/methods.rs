@@ -16,9 +16,13 @@ use lockstep_protocol::{
     ids::{Account, BundleId, Hash32, Height, RollupId},
     limits::{LIMITS, Limits},
     refusal::Refusal,
-    rpc::{BundleStatus, CancelSent, HexBytes, LaneFee, Network, QueryError, Sent, StateProof, StateQuery},
+    rpc::{
+        BundleStatus, CancelSent, Fact, FactSent, HexBytes, LaneFee, Network, QueryError, Sent, StateProof, StateQuery,
+    },
 };
 use serde_json::value::RawValue;
+
+use crate::facts::{FACT_BYTES_MAX, Refused};
 
 use super::{
     Failure, LANE_ITEMS_DEFAULT, LANE_ITEMS_MAX, OPENRPC, REPORTS_MAX, Service, WAIT_MS_MAX,
@@ -27,6 +31,9 @@ use super::{
     settlements::{get_corridors, get_decisions, get_rollup_status, get_settlement, get_unsettled, wait_settlement},
     subscribe,
 };
+
+/// Bytes of a fact as JSON: twice as many hexadecimal digits as bytes, and what stands around them.
+const FACT_TEXT_MAX: usize = 2 * FACT_BYTES_MAX + 64 * 1024;
 
 /// JSON that is there already.
 type Json = Box<RawValue>;
@@ -44,6 +51,7 @@ pub(super) fn register(service: Arc<Service>) -> Result<RpcModule<Arc<Service>>,
     method!("lockstep_getNetwork", get_network);
     method!("lockstep_sendBundle", send_bundle);
     method!("lockstep_cancelBundle", cancel_bundle);
+    method!("lockstep_sendFact", send_fact);
     method!("lockstep_getBundle", get_bundle);
     method!("lockstep_waitBundle", wait_bundle);
     method!("lockstep_getHeader", get_header);
@@ -97,6 +105,16 @@ async fn send_bundle(service: &Service, params: &Params<'_>) -> Answer<Sent> {
 async fn cancel_bundle(service: &Service, params: &Params<'_>) -> Answer<CancelSent> {
     let signed: SignedCancel = Arguments::read(params, 1)?.message("cancel")?;
     Ok(service.pool.cancel(signed)?)
+}
+
+async fn send_fact(service: &Service, params: &Params<'_>) -> Answer<FactSent> {
+    // Before anything is read of it: proving facts is the dearest thing that a stranger can ask for.
+    let admitted = service.facts.admit()?;
+    let text = Arguments::read(params, 1)?.text("fact", FACT_TEXT_MAX)?;
+    let fact: Fact = serde_json::from_str(text).map_err(|error| Refused::Malformed(error.to_string()))?;
+    let sent = service.facts.submit(fact).await;
+    drop(admitted);
+    Ok(sent?)
 }
 
 async fn get_bundle(service: &Service, params: &Params<'_>) -> Answer<BundleStatus> {

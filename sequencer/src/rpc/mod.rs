@@ -32,6 +32,7 @@ use lockstep_protocol::{
 use crate::{
     admission::Admission,
     config,
+    facts::Facts,
     index::{Index, feed::Feed},
     metrics::Metrics,
     pool::Pool,
@@ -84,6 +85,8 @@ pub struct Service {
     pub log: Handle,
     /// The pool.
     pub pool: Arc<Pool>,
+    /// What the log should hear of rollups.
+    pub facts: Arc<Facts>,
     /// The way into it.
     pub admission: Admission,
     /// What became of bundles.

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::Failure;
+use crate::facts::Refused;
 
 /// Arguments in order.
 pub(super) struct Arguments<'a> {
@@ -41,6 +42,17 @@ impl<'a> Arguments<'a> {
         let Some(value) = self.values.next().filter(|value| value.get() != "null") else { return Ok(None) };
         let read = serde_json::from_str(value.get());
         read.map(Some).map_err(|error| Failure::bad_request(format!("parameter {} ({name}): {error}", self.taken)))
+    }
+
+    /// The next argument as text, of at most `max` bytes.
+    pub(super) fn text(&mut self, name: &str, max: usize) -> Result<&'a str, Failure> {
+        self.taken += 1;
+        let missing = || Failure::bad_request(format!("parameter {} ({name}) is missing", self.taken));
+        let text = self.values.next().ok_or_else(missing)?.get();
+        if text.len() > max {
+            return Err(Refused::TooLarge { found: text.len(), max }.into());
+        }
+        Ok(text)
     }
 
     /// The next argument, a signed message: the hexadecimal of its envelope, which is the cheaper, or an object.

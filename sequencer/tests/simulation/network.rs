@@ -228,13 +228,14 @@ impl Shared {
     }
 
     fn start(self: &Arc<Self>, validator: usize, handle: &Handle, context: &Context) {
-        let (validator, pool, blocks) = {
+        let (validator, pool, facts, blocks) = {
             let mut nodes = self.nodes.lock().unwrap();
             let validator = if nodes[&validator].blocks.is_some() { validator } else { SECOND_TWIN };
             let node = nodes.get_mut(&validator).expect("a machine was made for it");
-            (validator, node.pool.clone(), node.blocks.take().expect("each is started once"))
+            let facts = node.application.facts().clone();
+            (validator, node.pool.clone(), facts, node.blocks.take().expect("each is started once"))
         };
-        let gossip = Gossip::new(pool.clone());
+        let gossip = Gossip::new(pool.clone(), facts.clone());
         let (sends, receives) = (gossip.clone(), gossip);
         let log = handle.clone();
         context.child("send").spawn(move |context| async move {
@@ -242,6 +243,8 @@ impl Shared {
         });
         let log = handle.clone();
         context.child("receive").spawn(move |_| async move { receives.receive(&log).await });
+        let log = handle.clone();
+        context.child("facts").spawn(move |_| async move { facts.run(&log).await });
         let (shared, log) = (self.clone(), handle.clone());
         context.child("index").spawn(move |_| async move { shared.index(validator, &pool, &log, blocks).await });
     }
