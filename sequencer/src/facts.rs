@@ -40,7 +40,7 @@ use lockstep_protocol::{
     },
     wire::{Wire, WireError},
 };
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, futures::Notified, mpsc, oneshot};
 use tracing::{debug, info, warn};
 
 use attestations::{Attestations, Taken};
@@ -70,6 +70,7 @@ pub struct Facts {
     intake: mpsc::Sender<Arrival>,
     arrivals: Mutex<Option<mpsc::Receiver<Arrival>>>,
     moved: Notify,
+    stirred: Notify,
     clients: Arc<Semaphore>,
     metrics: FactsMetrics,
 }
@@ -119,6 +120,7 @@ impl Facts {
             intake,
             arrivals: Mutex::new(Some(arrivals)),
             moved: Notify::new(),
+            stirred: Notify::new(),
             clients: Arc::new(Semaphore::new(CLIENTS_MAX)),
             metrics,
         })
@@ -133,6 +135,18 @@ impl Facts {
     pub fn view(&self, rollup: RollupId) -> Option<Arc<RollupView>> {
         let state = self.state();
         state.view.is_loaded().then(|| state.view.rollup(rollup).cloned()).flatten()
+    }
+
+    /// Whether something waits for heads of a rollup. While nothing does, they may come at leisure.
+    pub(crate) fn is_awaited(&self, rollup: RollupId) -> bool {
+        let state = self.state();
+        Level::ALL.into_iter().any(|level| state.view.awaits(rollup, level))
+            || state.asked().iter().any(|(of, ..)| *of == rollup)
+    }
+
+    /// Ready when something has begun to wait for heads, after this was called.
+    pub(crate) fn stirred(&self) -> Notified<'_> {
+        self.stirred.notified()
     }
 
     /// A place among the clients whose facts are read and proven at once; given back when it is dropped.
@@ -313,7 +327,9 @@ impl Facts {
         if !keys.is_empty() {
             let (header, records) = log.read(keys).await?;
             let mut state = self.state();
-            state.view.refresh(&self.rules, header.height, &records);
+            if state.view.refresh(&self.rules, header.height, &records) {
+                self.stirred.notify_waiters();
+            }
             let State { view, attestations, .. } = &mut *state;
             for rollup in self.rules.participants() {
                 if let Some(view) = view.rollup(rollup) {
@@ -427,6 +443,7 @@ impl Facts {
             }
             Err(Refused::Fact(error)) if state.may_become_true(&error, source) => {
                 state.waiting.remove(&id);
+                self.stirred.notify_waiters();
                 if state.held.insert(id, fact, source, height) { Ok(false) } else { Err(Refused::Busy) }
             }
             Err(refused) => {

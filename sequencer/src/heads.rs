@@ -54,6 +54,9 @@ const REORGANIZED_FOR: Duration = Duration::from_millis(500);
 const REMINDER_INTERVAL: Duration = Duration::from_millis(1_000);
 /// Attestations that are passed on again.
 const REMINDED_MAX: usize = 12;
+/// Pause between looks while nothing waits for a head of the rollup: one a second keeps a rollup fresh many times over. Whatever
+/// begins to wait ends the pause.
+const IDLE_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause before a rollup node that does not answer is asked again.
 const BACKOFF_MAX: Duration = Duration::from_millis(5_000);
 
@@ -144,15 +147,18 @@ impl Watcher {
     /// Watches for as long as it is polled. A node that does not answer is asked again, more and more seldom.
     pub async fn watch(mut self) {
         let poll = Duration::from_millis(self.config.poll_ms);
+        let facts = self.facts.clone();
         let mut pause = poll;
         let mut failing = false;
         loop {
+            let stirred = facts.stirred();
             match self.look().await {
                 Ok(()) => {
                     if std::mem::take(&mut failing) {
                         info!(rollup = %self.rollup, rpc = self.config.rpc, "the rollup node answers again");
                     }
-                    pause = poll;
+                    let idle = self.reorganized.is_none() && !facts.is_awaited(self.rollup);
+                    pause = if idle { poll.max(IDLE_PAUSE) } else { poll };
                 }
                 Err(error) => {
                     self.signer.metrics.failures.get_or_create(&label(self.rollup)).inc();
@@ -162,7 +168,12 @@ impl Watcher {
                     pause = (2 * pause).min(BACKOFF_MAX.max(poll));
                 }
             }
-            tokio::time::sleep(pause).await;
+            if pause > poll && !failing {
+                // Ended or stirred, it is time to look.
+                let _ = tokio::time::timeout(pause, stirred).await;
+            } else {
+                tokio::time::sleep(pause).await;
+            }
         }
     }
 

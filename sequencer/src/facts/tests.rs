@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    config::RollupConfig,
+    config::{Config, RollupConfig},
     fixture::{self, ROLLUP_A, ROLLUP_B},
     node::{
         Node,
@@ -35,6 +35,11 @@ struct City {
 
 impl City {
     async fn start(validators: usize) -> Self {
+        Self::start_with(validators, |_, _| {}).await
+    }
+
+    /// With validators' configurations changed.
+    async fn start_with(validators: usize, change: impl Fn(usize, &mut Config)) -> Self {
         let rollups = [ROLLUP_A, ROLLUP_B].map(|id| Arc::new(Mutex::new(Rollup::new(id))));
         let [a, b] = rollups;
         let rollups = [Served::start(a).await, Served::start(b).await];
@@ -47,8 +52,12 @@ impl City {
             let watch = |served: &Served| RollupConfig { id: served.rollup().id, rpc: served.url.clone(), poll_ms: 50 };
             options.rollup_nodes = rollups.iter().map(watch).collect();
         });
-        let starts = (0..validators).map(|validator| network.start(validator));
-        let nodes = futures::future::join_all(starts).await;
+        let start = async |validator| {
+            let mut config = network.config(validator);
+            change(validator, &mut config);
+            Node::start(&config).await.expect("started")
+        };
+        let nodes = futures::future::join_all((0..validators).map(start)).await;
         Self { network, nodes, rollups }
     }
 
@@ -59,6 +68,11 @@ impl City {
 
     fn facts(&self, node: usize) -> &Arc<Facts> {
         &self.nodes[node].service().facts
+    }
+
+    /// The sum of a counter over its labels.
+    fn counted(&self, node: usize, name: &str) -> u64 {
+        counted(&self.nodes[node], name)
     }
 
     /// Waits until something holds.
@@ -113,6 +127,13 @@ impl City {
     }
 }
 
+fn counted(node: &Node, name: &str) -> u64 {
+    let service = node.service();
+    let (name, text) = (format!("lockstep_{name}_total"), service.metrics.encode(&service.log));
+    let values = text.lines().filter(|line| line.starts_with(&name)).filter_map(|line| line.rsplit(' ').next());
+    values.map(|value| value.parse::<u64>().expect("a count")).sum()
+}
+
 fn reason(answer: &Value) -> &str {
     assert_eq!(answer["error"]["code"], codes::REFUSED, "{answer}");
     assert!(answer["error"]["data"]["detail"].is_string(), "{answer}");
@@ -160,7 +181,8 @@ async fn validators_that_watch_rollups_make_the_log_commit_and_settle() {
     city.until("settling", async |city| city.record(0, settlement).await.is_some_and(|record| record.settled)).await;
     for node in 0..4 {
         city.until("emptying the pools", async |city| {
-            city.facts(node).state().waiting.len() + city.facts(node).state().held.len() == 0
+            let state = city.facts(node).state();
+            state.waiting.len() + state.held.len() == 0
         })
         .await;
         let equivocations = &city.facts(node).metrics().equivocations;
@@ -231,5 +253,137 @@ async fn what_is_not_so_is_refused_by_name_and_never_offered() {
     assert_eq!(city.facts(0).state().waiting.len(), 0);
     let height = city.nodes[0].index().height().0;
     reached(&city.nodes[0], height + 2).await;
+    city.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollup_that_leaves_its_history_is_told_once_and_signed_on() {
+    let city = City::start(4).await;
+    for _ in 0..8 {
+        city.rollups[0].rollup().mine(|_| {});
+    }
+    let before = city.certified(0, Level::Executed, 8).await;
+    city.rollups[0].rollup().reorg(3);
+    for _ in 0..5 {
+        city.rollups[0].rollup().mine(|_| {});
+    }
+    let view = |city: &City| city.facts(0).view(ROLLUP_A).expect("read");
+    city.until("a new incarnation", async |city| view(city).record.incarnation == 1).await;
+    let after = city.certified(0, Level::Executed, 10).await;
+    assert!(after >= 10 && before == 8);
+    let view = view(&city);
+    let rollup = city.rollups[0].rollup();
+    for kept in view.kept() {
+        assert_eq!(*kept, rollup.head(kept.level, kept.number, 1), "what is kept is of the new history");
+    }
+    assert!(view.record.quarantined_until.0 > 0);
+    drop(rollup);
+    for node in 0..4 {
+        assert_eq!(city.counted(node, "facts_equivocations"), 0, "nobody lied");
+        assert_eq!(city.counted(node, "application_invalid"), 0, "and no block was in vain");
+    }
+    city.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_validator_signs_nothing_else_in_place_of_what_it_signed() {
+    let mut city = City::start(1).await;
+    for _ in 0..4 {
+        city.rollups[0].rollup().mine(|_| {});
+    }
+    city.certified(0, Level::Executed, 4).await;
+    stop(city.nodes.pop().expect("one")).await;
+    city.rollups[0].rollup().reorg(2);
+    for _ in 0..2 {
+        city.rollups[0].rollup().mine(|_| {});
+    }
+    let config = city.network.config(0);
+    let genesis = crate::keys::load_genesis(&config.genesis).expect("a genesis");
+    let seed = crate::keys::load_identity(&config.keys).expect("keys").seed();
+    let rules = Arc::new(genesis.rules().expect("good"));
+    let metrics = Arc::new(crate::heads::HeadsMetrics::new(&rules));
+    let key = lockstep_protocol::signature::AccountKey::ed25519(seed);
+    let signer = crate::heads::Signer::open(rules.clone(), key, &config.heads_file(), metrics).expect("opened");
+    let signer = signer.expect("a validator");
+    let heads: Vec<Head> = {
+        let rollup = city.rollups[0].rollup();
+        (0..=4).map(|number| rollup.head(Level::Executed, number, 0)).collect()
+    };
+    let signed = signer.sign(&heads).expect("kept");
+    let numbers: Vec<u64> = signed.iter().map(|attestation| attestation.head.number).collect();
+    assert_eq!(numbers, [0, 1, 2], "3 and 4 were other blocks");
+    assert!(signed.iter().all(|attestation| attestation.check(&rules).is_ok()));
+    city.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_liar_in_four_certifies_nothing_and_is_named() {
+    let lies = Arc::new(Mutex::new(Rollup::new(ROLLUP_A)));
+    lies.lock().expect("kept").reorg(0);
+    for _ in 0..3 {
+        lies.lock().expect("kept").mine(|state| state.deposits.extend([(fixture::account(0), 7)]));
+    }
+    let liar = Served::start(lies).await;
+    let url = liar.url.clone();
+    let city = City::start_with(4, move |validator, config| {
+        if validator == 3 {
+            config.rollups[0].rpc = url.clone();
+        }
+    })
+    .await;
+    for _ in 0..3 {
+        city.rollups[0].rollup().mine(|_| {});
+    }
+    city.certified(0, Level::Executed, 3).await;
+    let view = city.facts(0).view(ROLLUP_A).expect("read");
+    let rollup = city.rollups[0].rollup();
+    assert!(view.kept().count() > 0 && view.record.incarnation == 0);
+    assert!(view.kept().all(|kept| *kept == rollup.head(kept.level, kept.number, 0)), "only what is true");
+    drop(rollup);
+
+    // It signs both histories of one number.
+    let config = city.network.config(3);
+    let genesis = crate::keys::load_genesis(&config.genesis).expect("a genesis");
+    let rules = genesis.rules().expect("good");
+    let key = lockstep_protocol::signature::AccountKey::ed25519(
+        crate::keys::load_identity(&config.keys).expect("keys").seed(),
+    );
+    let lockstep_protocol::ids::Account::Ed25519(name) = key.account() else { panic!("an ed25519 key") };
+    let validator = rules.validators.iter().position(|validator| *validator == name).expect("a validator");
+    let attest = |block: u8| {
+        let (block_hash, state_root) = (Hash32([block; 32]), Hash32([block; 32]));
+        let (rollup, level) = (ROLLUP_A, Level::Executed);
+        let head = Head { rollup, level, number: 1_000, block_hash, state_root, incarnation: 0 };
+        let lockstep_protocol::signature::Signature::Ed25519(signature) =
+            key.sign(&head.digest(rules.network, &name).0)
+        else {
+            panic!("an ed25519 signature")
+        };
+        let signature = lockstep_protocol::settlement::head::Ed25519Bytes(signature);
+        HeadAttestation { head, validator: u8::try_from(validator).expect("a few"), signature }
+    };
+    city.facts(3).remind(vec![attest(1)]);
+    city.facts(3).remind(vec![attest(2)]);
+    for node in 0..3 {
+        city.until("naming the liar", async |city| city.counted(node, "facts_equivocations") == 1).await;
+    }
+    // The log goes on.
+    city.rollups[0].rollup().mine(|_| {});
+    city.certified(0, Level::Executed, 4).await;
+    city.stop().await;
+    liar.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollup_node_that_is_gone_is_asked_again_and_disturbs_nobody() {
+    let mut city = City::start(1).await;
+    city.certified(1, Level::Executed, 0).await;
+    city.rollups[0].stop();
+    city.until("noticing", async |city| city.counted(0, "heads_failures") > 0).await;
+    city.rollups[1].rollup().mine(|_| {});
+    city.certified(1, Level::Executed, 1).await;
+    let height = city.nodes[0].index().height().0;
+    reached(&city.nodes[0], height + 3).await;
+    city.nodes.drain(..).next().map(stop).expect("one").await;
     city.stop().await;
 }

@@ -145,8 +145,8 @@ impl View {
         keys
     }
 
-    /// Takes what was read at `height`.
-    pub(super) fn refresh(&mut self, rules: &Rules, height: Height, records: &Records) {
+    /// Takes what was read at `height`. Whether a settlement waits now for something that none waited for before.
+    pub(super) fn refresh(&mut self, rules: &Rules, height: Height, records: &Records) -> bool {
         fn read<T: Stored>(records: &Records, key: &Key) -> Option<T> {
             let record = records.get(key).copied().flatten()?;
             Some(T::from_record(&record).expect("records of the state are of the kind that their key says"))
@@ -174,7 +174,7 @@ impl View {
         self.touched.retain(|(touched, ..)| *touched > height);
         self.height = height;
         self.loaded = true;
-        self.awaited.clear();
+        let before = std::mem::take(&mut self.awaited);
         let rollups = &self.rollups;
         let awaited = &mut self.awaited;
         self.followed.retain(|settlement, since| {
@@ -200,5 +200,6 @@ impl View {
             }
             true
         });
+        !self.awaited.is_subset(&before)
     }
 }
