@@ -26,6 +26,8 @@ pub struct Wanted {
     pub decided: Option<Decision>,
     /// What the log has seen of it in the rollup's current history.
     pub seen: Seen,
+    /// Whether only a shortfall is of interest: that stops new settlements, at whatever level it shows.
+    pub shortfall_alone: bool,
 }
 
 /// What a leg's word is to the log.
@@ -60,7 +62,11 @@ pub fn wanted(
                 _ => continue,
             };
             let subject = Subject::Leg { settlement: status.settlement, leg: index };
-            wanted.push(Wanted { subject, contract: leg.escrow, level, decided, seen });
+            let leg = Wanted { subject, contract: leg.escrow, level, decided, seen, shortfall_alone: false };
+            wanted.push(leg);
+            if decided == Some(Decision::Commit) && level > Level::Executed && seen != Seen::Shortfall {
+                wanted.push(Wanted { level: Level::Executed, shortfall_alone: true, ..leg });
+            }
         }
     }
     wanted
@@ -75,6 +81,7 @@ impl Wanted {
             (None, LegStatus::Prepared | LegStatus::Refused) => Word::News,
             // Not applied yet.
             (Some(_), LegStatus::None | LegStatus::Prepared | LegStatus::Refused) => Word::Nothing,
+            (Some(_), LegStatus::Committed) if self.shortfall_alone => Word::Nothing,
             (Some(Decision::Commit), LegStatus::Committed) | (Some(Decision::Abort(_)), LegStatus::Released) => {
                 Word::News
             }
@@ -86,3 +93,6 @@ impl Wanted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
