@@ -14,14 +14,16 @@ use lockstep_sdk::{Client, client::Config, trust::Trust};
 
 use crate::{
     accounts::{self, Sender},
+    chaos::Part,
     latency::Percentiles,
     ledger::Counts,
     network::{Network, Plan, ROLLUPS},
     nodes::Nodes,
     promises::{self, Credits, Execution, Promise},
-    rollups::{L1Started, Rollups},
+    rollups::{L1Started, Rollups, View},
     table,
     traffic::{Book, Traffic},
+    venues::{self, Cast, Venues},
     watch::Watch,
 };
 
@@ -48,6 +50,7 @@ pub struct City {
     senders: Arc<Vec<Sender>>,
     watch: Watch,
     rollups: Option<Rollups>,
+    venues: Option<Venues>,
     traffic: Option<Traffic>,
     began: Instant,
     pace: Pace,
@@ -71,6 +74,10 @@ pub struct Ending {
     pub counts: Counts,
     /// From submitting to the proven outcome.
     pub finality: Percentiles,
+    /// What there was to see of L1 and the rollups.
+    pub chains: View,
+    /// What happened at the venues, where there are any.
+    pub venues: Option<venues::View>,
     /// What was promised, and whether it was kept.
     pub promises: Vec<Promise>,
 }
@@ -89,7 +96,7 @@ impl City {
         let watch = Watch::start(&book, &watchers).await?;
         let began = Instant::now();
         let pace = Pace { at: began, height: Height(0), rate: 0.0 };
-        Ok(Self { network, book, clients, senders, watch, rollups: None, traffic: None, began, pace })
+        Ok(Self { network, book, clients, senders, watch, rollups: None, venues: None, traffic: None, began, pace })
     }
 
     /// The wallets whose transfers the traffic is made of: rollups whose genesis funds them can execute it.
@@ -103,9 +110,68 @@ impl City {
         Ok(())
     }
 
+    /// Starts relayers between the log and the rollups, with a second one of each if the first may be killed.
+    pub fn start_relays(&mut self, standby: bool) -> Result<()> {
+        let (genesis, nodes) = (self.network.genesis_file(), self.network.urls());
+        self.rollups
+            .as_mut()
+            .context("relayers are between rollups and the log")?
+            .start_relays(genesis, &nodes, standby)
+    }
+
+    /// Opens the venues of `cast` on the joined rollups.
+    pub async fn open_venues(&mut self, cast: Cast) -> Result<()> {
+        let nodes = self.rollups.as_ref().context("venues are on rollups")?.urls();
+        self.venues = Some(cast.open(self.network.genesis(), &self.book, &self.clients, nodes).await?);
+        Ok(())
+    }
+
+    /// The venues, if they were opened.
+    pub fn venues(&self) -> Option<&Venues> {
+        self.venues.as_ref()
+    }
+
+    /// All validators, as parts.
+    pub fn validators(&self) -> Vec<Part> {
+        (0..self.network.validators().len()).map(Part::Validator).collect()
+    }
+
+    /// All parts of the rollups that can be killed and started again.
+    pub fn rollup_parts(&mut self) -> Vec<Part> {
+        self.rollups.as_mut().map(Rollups::parts).unwrap_or_default().into_iter().map(Part::Rollup).collect()
+    }
+
+    /// `kill -9` of a part.
+    pub fn kill_part(&mut self, part: &Part) -> Result<()> {
+        match part {
+            Part::Validator(index) => self.network.kill(*index),
+            Part::Rollup(name) => self.rollups.as_mut().context("the city has no rollups")?.kill(name),
+        }
+    }
+
+    /// Starts a part that was killed on what its folder holds.
+    pub fn start_part(&mut self, part: &Part) -> Result<()> {
+        match part {
+            Part::Validator(index) => self.network.start(*index),
+            Part::Rollup(name) => self.rollups.as_mut().context("the city has no rollups")?.start(name),
+        }
+    }
+
+    /// Waits until all validators serve: after some of them were killed.
+    pub async fn all_back(&mut self) -> Result<()> {
+        self.network.all_ready(READY_TIMEOUT, |_| {}).await
+    }
+
     /// The rollups, if they were joined. Kill their parts, start them again: the city goes on.
     pub fn rollups(&mut self) -> Option<&mut Rollups> {
         self.rollups.as_mut()
+    }
+
+    /// Begins to trade at the venues: `rate` margin transfers a second, or none, and a price that follows from `seed`.
+    pub fn begin_trading(&mut self, rate: Option<f64>, seed: u64) {
+        if let Some(venues) = &mut self.venues {
+            venues.begin(rate, seed);
+        }
     }
 
     /// Begins to send `rate` bundles a second over all nodes.
@@ -158,14 +224,26 @@ impl City {
             not_ordered: counts.not_ordered.values().sum(),
             refused: counts.refused.clone(),
             lanes,
-            breaches: ledger.breaches().count(),
+            breaches: ledger.breaches().count() + self.venues.as_ref().map_or(0, |venues| venues.view().breaches),
             chains: self.rollups.as_ref().map(Rollups::view).unwrap_or_default(),
+            venues: self.venues.as_ref().map(Venues::view),
+            kills: None,
         }
     }
 
     /// Stops to send, waits for every outcome, and judges the promises. All validators must run.
     pub async fn finish(&mut self) -> Ending {
         let elapsed = self.began.elapsed();
+        let mut margin = None;
+        if let Some(venues) = &mut self.venues {
+            if !venues.close(DRAIN_TIMEOUT).await {
+                tracing::warn!("players' bundles are without an outcome after {DRAIN_TIMEOUT:?}");
+            }
+            if !venues.rest(SETTLE_TIMEOUT).await {
+                tracing::warn!("settlements are not applied after {SETTLE_TIMEOUT:?}");
+            }
+            margin = Some(venues.promise());
+        }
         if let Some(traffic) = self.traffic.take()
             && !traffic.drain(DRAIN_TIMEOUT).await
         {
@@ -180,14 +258,22 @@ impl City {
         let credits = self.credits().await.map_err(|error| format!("they cannot be read: {error:#}"));
         let ends = self.watch.ends();
         let executed = match &mut self.rollups {
-            Some(rollups) => vec![promises::executed(&settle(rollups, &self.senders).await)],
+            Some(rollups) => {
+                let mut expected: Vec<_> =
+                    self.senders.iter().map(|sender| (sender.wallet(), [sender.transfers(); 2])).collect();
+                expected.extend(self.venues.iter().flat_map(Venues::expected));
+                vec![promises::executed(&settle(rollups, &expected).await)]
+            }
             None => Vec::new(),
         };
         let finality = self.book.finality().percentiles();
+        let chains = self.rollups.as_ref().map(Rollups::view).unwrap_or_default();
+        let venues = self.venues.as_ref().map(Venues::view);
         let mut ledger = self.book.ledger();
         let mut promises = promises::judge(&mut ledger, &ends, last_ordered, credits);
         promises.extend(executed);
-        Ending { elapsed, height, counts: ledger.counts().clone(), finality, promises }
+        promises.extend(margin);
+        Ending { elapsed, height, counts: ledger.counts().clone(), finality, chains, venues, promises }
     }
 
     /// Stops the rollups, then the validators.
@@ -214,15 +300,14 @@ impl City {
 }
 
 /// Waits until the rollups have executed everything, and L1 leads there; then looks at what they hold.
-async fn settle(rollups: &mut Rollups, senders: &[Sender]) -> Vec<Execution> {
-    let expected: Vec<_> = senders.iter().map(|sender| (sender.wallet(), sender.transfers())).collect();
+async fn settle(rollups: &mut Rollups, expected: &[(Address, [u64; ROLLUPS.len()])]) -> Vec<Execution> {
     let deadline = Instant::now() + SETTLE_TIMEOUT;
-    let mut executions = rollups.executions(&expected).await;
+    let mut executions = rollups.executions(expected).await;
     // What does not answer just now is asked again.
     let open = |execution: &Execution| execution.missing > 0 || execution.height == u64::MAX;
     while executions.iter().any(open) && Instant::now() < deadline {
         tokio::time::sleep(LOOK_AGAIN).await;
-        executions = rollups.executions(&expected).await;
+        executions = rollups.executions(expected).await;
     }
     let left = deadline.saturating_duration_since(Instant::now());
     let heights: Vec<_> = executions.iter().map(|execution| execution.height).collect();

@@ -12,6 +12,7 @@ const RUN_HELP: &str = "\
 Examples:
   cargo run --release                        a network with traffic, until Ctrl-C
   cargo run --release -- --for 30s           the same for 30 seconds; exits with 1 if a promise was broken
+  cargo run --release -- --chaos --for 2m    the same while validators, relayers and rollup nodes are killed
   cargo run --release -- --keep --for 10s    and then leave it running, to try the RPC with curl and the SDK's example
   cargo run --release -- load --rate 2000    an open-loop load and its latencies
   cargo run --release -- load --ramp         the highest rate that the network keeps up with
@@ -81,6 +82,15 @@ pub struct RunArgs {
     /// Two-leg bundles a second.
     #[arg(long, value_name = "N", default_value_t = 50.0, value_parser = parse_rate)]
     pub rate: f64,
+    /// Margin transfers a second between the venues.
+    #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = parse_rate)]
+    pub transfers: f64,
+    /// Kill validators, relayers and all parts of the rollups while it runs, and start them again.
+    #[arg(long, conflicts_with = "bare")]
+    pub chaos: bool,
+    /// What the price and the chaos follow from.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
     /// Validators and lanes only: no L1, no rollups.
     #[arg(long, conflicts_with = "l1")]
     pub bare: bool,
@@ -230,6 +240,9 @@ mod tests {
         assert_eq!(cli.run.l1, L1Choice::Anvil);
         assert!(Cli::try_parse_from(["lockstep-testnet", "--l1", "geth"]).is_err());
         assert!(Cli::try_parse_from(["lockstep-testnet", "--l1", "anvil", "--bare"]).is_err());
+        let cli = Cli::try_parse_from(["lockstep-testnet", "--chaos", "--transfers", "5"]).expect("chaos");
+        assert!(cli.run.chaos && cli.run.transfers == 5.0);
+        assert!(Cli::try_parse_from(["lockstep-testnet", "--chaos", "--bare"]).is_err());
         assert!(Cli::try_parse_from(["lockstep-testnet", "--rate", "0"]).is_err());
         assert!(Cli::try_parse_from(["lockstep-testnet", "--keep", "load"]).is_err());
     }

@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod chain;
+pub mod chaos;
 pub mod child;
 pub mod city;
 pub mod cli;
@@ -25,5 +26,7 @@ pub mod screen;
 pub mod table;
 pub mod traffic;
 pub mod transfers;
+pub mod venues;
 mod visitor;
 pub mod watch;
+pub mod whole;

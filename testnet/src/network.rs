@@ -11,9 +11,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use lockstep_protocol::genesis::{Balance, Format, Genesis, Rollup};
-use lockstep_protocol::ids::RollupId;
+use lockstep_protocol::ids::{Account, RollupId};
+use lockstep_protocol::settlement::config::{Participant, SettlementConfig};
 use lockstep_sequencer::{
-    config::{L1Config, Pace},
+    config::{L1Config, Pace, RollupConfig},
     keys::{DealOptions, Dealt, DealtValidator, Place, deal},
 };
 
@@ -24,6 +25,9 @@ use crate::{
 
 /// How often a waiting loop looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// How often validators ask their rollups' nodes: as often as the faster rollup has a block.
+const ROLLUP_POLL_MS: u64 = 50;
 
 /// The rollups of the testnet: the chain ids that their transactions are signed for.
 pub const ROLLUPS: [(RollupId, &str); 2] = [(RollupId(901), "alpha"), (RollupId(902), "beta")];
@@ -43,6 +47,23 @@ pub struct Plan {
     pub pace: Pace,
     /// The L1 that its validators look at.
     pub l1: Option<L1Config>,
+    /// What may move between its rollups.
+    pub settlement: Option<Settlement>,
+}
+
+/// What a network is told so that margin can move between its rollups.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// What may move, and how much of it.
+    pub config: SettlementConfig,
+    /// Each rollup's part.
+    pub participants: [Participant; ROLLUPS.len()],
+    /// Where each rollup's node serves JSON-RPC, now or soon.
+    pub nodes: [String; ROLLUPS.len()],
+    /// Whose bundles go before all others, sorted,
+    pub liquidators: Vec<Account>,
+    /// and how many bytes of a lane's block they may use.
+    pub liquidation_bytes: u64,
 }
 
 /// A network on this machine. Dropping it kills what still runs.
@@ -54,10 +75,20 @@ pub struct Network {
 impl Network {
     /// Deals keys, genesis and configurations. Starts nothing.
     pub fn deal(plan: Plan) -> Result<Self> {
-        let Plan { executable, folder, validators, balances, pace, l1 } = plan;
+        let Plan { executable, folder, validators, balances, pace, l1, settlement } = plan;
         let addresses = ports::free(2 * validators)?;
         let places = addresses.chunks_exact(2).map(|pair| Place { p2p: pair[0], rpc: pair[1] }).collect();
-        let rollups = ROLLUPS.map(|(id, name)| Rollup::new(id, name.to_owned(), Format::Eip2718, 1));
+        let mut rollups = ROLLUPS.map(|(id, name)| Rollup::new(id, name.to_owned(), Format::Eip2718, 1));
+        let mut rollup_nodes = Vec::new();
+        if let Some(settlement) = &settlement {
+            for (place, rollup) in rollups.iter_mut().enumerate() {
+                rollup.settlement = Some(settlement.participants[place].clone());
+                rollup.liquidators = settlement.liquidators.clone();
+                rollup.liquidation_bytes = settlement.liquidation_bytes;
+                let rpc = settlement.nodes[place].clone();
+                rollup_nodes.push(RollupConfig { id: rollup.id, rpc, poll_ms: ROLLUP_POLL_MS });
+            }
+        }
         let dealt = deal(DealOptions {
             network: "lockstep-testnet-1".to_owned(),
             rollups: rollups.to_vec(),
@@ -65,8 +96,8 @@ impl Network {
             places,
             pace,
             l1,
-            settlement: None,
-            rollup_nodes: Vec::new(),
+            settlement: settlement.map(|settlement| settlement.config),
+            rollup_nodes,
             out: folder,
         })
         .context("dealing the network")?;

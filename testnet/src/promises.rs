@@ -10,7 +10,14 @@ use lockstep_protocol::{
 };
 use serde::Serialize;
 
-use crate::ledger::{Closing, Ledger};
+use crate::{
+    ledger::{Closing, Ledger},
+    network::ROLLUPS,
+    venues::{
+        conservation::{Auditor, Totals},
+        settlements,
+    },
+};
 
 /// A promise, and whether it was kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -54,7 +61,7 @@ pub struct Execution {
     pub rollup: RollupId,
     /// The newest block with transactions when it was looked at.
     pub height: u64,
-    /// Transfers of the traffic that were ordered.
+    /// Transactions of the traffic and of the venues' players that were ordered.
     pub ordered: u64,
     /// Those of them that its state does not have.
     pub missing: u64,
@@ -72,7 +79,7 @@ pub fn executed(rollups: &[Execution]) -> Promise {
         let Execution { rollup, height, ordered, missing, derived, agreed, trouble } = execution;
         let waits = trouble.as_ref().map(|trouble| format!(" ({trouble})")).unwrap_or_default();
         if *missing > 0 {
-            Some(format!("rollup {rollup} lacks {missing} of {ordered} ordered transfers{waits}"))
+            Some(format!("rollup {rollup} lacks {missing} of {ordered} ordered transactions{waits}"))
         } else if !agreed {
             Some(format!("rollup {rollup}: L1 leads to other blocks than were executed{waits}"))
         } else if derived < height {
@@ -87,12 +94,37 @@ pub fn executed(rollups: &[Execution]) -> Promise {
         None => {
             let each = rollups.iter().map(|execution| {
                 let Execution { rollup, ordered, derived, .. } = execution;
-                format!("rollup {rollup} executed {ordered} transfers, the same from L1 up to block {derived}")
+                format!("rollup {rollup} executed {ordered} transactions, the same from L1 up to block {derived}")
             });
             Ok(each.collect::<Vec<_>>().join("; "))
         }
     };
     verdict("rollups execute their lanes, and L1 leads to the same blocks", found)
+}
+
+/// Judges the margin of the venues: S3, S5 and S6 of docs/settlement.md, and that no transfer is stuck.
+pub fn margin(settlements: &settlements::View, auditor: &Auditor) -> Promise {
+    let settlements::Counts { ordered, committed, aborted, .. } = &settlements.counts;
+    let (undecided, unapplied, aborts) = (settlements.undecided, settlements.unapplied, aborted.values().sum::<u64>());
+    let found = if !auditor.breaches().is_empty() {
+        Err(auditor.breaches().to_string())
+    } else if auditor.checks() == 0 {
+        Err("nobody could read the venues' books".to_owned())
+    } else if undecided + unapplied + auditor.under_way() > 0 {
+        Err(format!(
+            "{undecided} settlements are undecided, {unapplied} not applied everywhere, {} legs not at rest",
+            auditor.under_way()
+        ))
+    } else {
+        let Totals { paid_in, claims, .. } = auditor.totals();
+        let each = ROLLUPS.iter().zip(claims).map(|((rollup, _), units)| format!("{units} on {rollup}"));
+        Ok(format!(
+            "{ordered} transfers: {committed} committed, {aborts} aborted, all applied; {paid_in} paid in = {}; checked {} times",
+            each.collect::<Vec<_>>().join(" + "),
+            auditor.checks()
+        ))
+    };
+    verdict("margin is conserved, and moves on both rollups or on none", found)
 }
 
 /// Judges a run. `up_to` is the last height at which something was ordered for anybody.

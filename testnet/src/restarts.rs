@@ -56,6 +56,7 @@ pub async fn restarts(args: RestartsArgs) -> Result<bool> {
         balances: Vec::new(),
         pace: Pace::default(),
         l1: None,
+        settlement: None,
     };
     let result = tokio::select! {
         result = measure(plan, args.times) => result,

@@ -4,6 +4,7 @@
 //! files and ports, as an operator's would. What they did is read from their own JSON-RPC and status pages.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -15,6 +16,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use crate::{
     child::{self, Child},
     network::ROLLUPS,
+    ports,
     promises::Execution,
     transfers::Wallet,
 };
@@ -23,6 +25,7 @@ mod files;
 mod l1;
 pub(crate) mod nitro;
 mod optimism;
+pub mod relays;
 mod status;
 
 pub use l1::{L1_CHAIN, L1Kind};
@@ -31,6 +34,7 @@ pub use status::RollupView;
 use l1::L1;
 use nitro::Nitro;
 use optimism::Optimism;
+use relays::RelayProcess;
 
 /// How long a part may take until it serves.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,8 +48,11 @@ pub struct Rollups {
     l1: L1,
     optimism: Optimism,
     nitro: Nitro,
+    relays: Vec<RelayProcess>,
     view: watch::Receiver<View>,
     looking: JoinHandle<()>,
+    executable: PathBuf,
+    folder: PathBuf,
 }
 
 /// What there is to see of L1 and the rollups.
@@ -63,6 +70,15 @@ struct Funded {
     begin: u64,
     /// Users of the rollups.
     wallets: Vec<Address>,
+}
+
+/// What a rollup starts from.
+struct Place<'a> {
+    executable: &'a Path,
+    l1: &'a L1,
+    funded: &'a Funded,
+    /// Where its JSON-RPC shall be.
+    rpc: SocketAddr,
 }
 
 /// Posts the OP Stack rollup's batches.
@@ -86,7 +102,8 @@ impl Rollups {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
         let funded = Funded { begin: now.as_secs(), wallets };
         let l1 = L1::start(executable, &folder.join("l1"), &funded, kind).await?;
-        Ok(L1Started { l1, funded, executable: executable.to_owned(), folder: folder.to_owned() })
+        let rpcs = <[SocketAddr; 2]>::try_from(ports::free(2)?).expect("as many ports as were asked for");
+        Ok(L1Started { l1, funded, rpcs, executable: executable.to_owned(), folder: folder.to_owned() })
     }
 
     /// All parts.
@@ -94,6 +111,7 @@ impl Rollups {
         let mut children = vec![&mut self.l1.child];
         children.extend(&mut self.optimism.children);
         children.extend(&mut self.nitro.children);
+        children.extend(self.relays.iter_mut().map(|relay| &mut relay.child));
         children
     }
 
@@ -134,14 +152,15 @@ impl Rollups {
         self.view.borrow().clone()
     }
 
-    /// How far each rollup came, told from the nonces of `expected`: wallets, and how many transfers of theirs were ordered. What
-    /// cannot be asked lacks everything.
-    pub async fn executions(&self, expected: &[(Address, u64)]) -> Vec<Execution> {
+    /// How far each rollup came, told from the nonces of `expected`: wallets, and how many transactions of theirs were ordered
+    /// on each rollup. What cannot be asked lacks everything.
+    pub async fn executions(&self, expected: &[(Address, [u64; ROLLUPS.len()])]) -> Vec<Execution> {
         let mut executions = Vec::new();
         for (index, url) in [self.optimism.pages.rpc_url(), self.nitro.pages.rpc_url()].iter().enumerate() {
             let height = status::last_filled(url).await.unwrap_or(u64::MAX);
             let mut execution = Execution { rollup: ROLLUPS[index].0, height, ..Execution::default() };
             for (wallet, ordered) in expected {
+                let ordered = ordered[index];
                 let nonce = status::nonce(url, *wallet).await.unwrap_or(0);
                 execution.ordered += ordered;
                 execution.missing += ordered.saturating_sub(nonce);
@@ -151,9 +170,27 @@ impl Rollups {
         executions
     }
 
+    /// Starts relayers between the log and each rollup; with `standby`, a second one that lets the first go before it.
+    pub fn start_relays(&mut self, genesis: &Path, nodes: &[String], standby: bool) -> Result<()> {
+        for (place, rpc) in self.urls().into_iter().enumerate() {
+            for number in 0..if standby { relays::PER_ROLLUP } else { 1 } {
+                let folder = self.folder.join(format!("relay-{}-{number}", ROLLUPS[place].0));
+                let who = (place, number);
+                let relay = RelayProcess::start(&self.executable, &folder, who, rpc.clone(), genesis, nodes)?;
+                self.relays.push(relay);
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until `enough` holds of what there is to see; `false` if it does not within the time.
     pub async fn reach(&mut self, within: Duration, enough: impl FnMut(&View) -> bool) -> bool {
         matches!(tokio::time::timeout(within, self.view.wait_for(enough)).await, Ok(Ok(_)))
+    }
+
+    /// Where each rollup's JSON-RPC is.
+    pub fn urls(&self) -> [String; 2] {
+        [self.optimism.pages.rpc_url(), self.nitro.pages.rpc_url()]
     }
 
     /// Lines for a person who wants to talk to them.
@@ -176,6 +213,7 @@ impl Rollups {
 pub struct L1Started {
     l1: L1,
     funded: Funded,
+    rpcs: [SocketAddr; 2],
     executable: PathBuf,
     folder: PathBuf,
 }
@@ -186,14 +224,20 @@ impl L1Started {
         self.l1.rpc_url()
     }
 
+    /// Where the rollups' JSON-RPC will be: validators are told before anybody listens there.
+    pub fn rollup_urls(&self) -> [String; 2] {
+        self.rpcs.map(|rpc| format!("http://{rpc}"))
+    }
+
     /// Starts the rollups of a log whose validators serve.
     pub async fn start_rollups(self, genesis: &Path, nodes: &[String]) -> Result<Rollups> {
-        let Self { l1, funded, executable, folder } = self;
-        let optimism = Optimism::start(&executable, &folder.join("op"), &l1, &funded, genesis, nodes).await?;
-        let nitro = Nitro::start(&executable, &folder.join("nitro"), &l1, &funded, genesis, nodes).await?;
+        let Self { l1, funded, rpcs, executable, folder } = self;
+        let started = |place: usize| Place { executable: &executable, l1: &l1, funded: &funded, rpc: rpcs[place] };
+        let optimism = Optimism::start(&started(0), &folder.join("op"), genesis, nodes).await?;
+        let nitro = Nitro::start(&started(1), &folder.join("nitro"), genesis, nodes).await?;
         let (tell, view) = watch::channel(View::default());
         let looking = tokio::spawn(look(l1.rpc_url(), optimism.pages.clone(), nitro.pages.clone(), tell));
-        Ok(Rollups { l1, optimism, nitro, view, looking })
+        Ok(Rollups { l1, optimism, nitro, relays: Vec::new(), view, looking, executable, folder })
     }
 }
 

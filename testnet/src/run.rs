@@ -5,17 +5,20 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use lockstep_sequencer::config::{L1Config, Pace};
+use lockstep_sequencer::config::Pace;
 
 use crate::{
+    chaos::Chaos,
     city::{City, Ending},
     cli::{L1Choice, RunArgs},
     folder::Folder,
     network::Plan,
     promises::all_kept,
-    rollups::{L1Kind, Rollups},
+    rollups::L1Kind,
     screen::Screen,
-    visitor,
+    table,
+    visitor::{self, Visitor},
+    whole::{self, Choices, Step},
 };
 
 /// Validators of the testnet: the fewest of which one may fail.
@@ -43,55 +46,30 @@ pub async fn run(args: RunArgs) -> Result<bool> {
 }
 
 async fn play(args: &RunArgs, screen: &mut Screen, folder: &Folder) -> Result<bool> {
-    let began = Instant::now();
     screen.print(&format!("Dealing a network of {VALIDATORS} validators into {}", folder.path().display()));
     let visitor = visitor::Visitor::new();
-    let executable = std::env::current_exe().context("finding this executable")?;
-    let l1 = match args.bare {
-        true => None,
-        false => {
-            let kind = match args.l1 {
-                L1Choice::Embedded => L1Kind::Embedded,
-                L1Choice::Anvil => L1Kind::find_anvil()?,
-            };
-            Some(Rollups::start_l1(&executable, folder.path(), City::wallets(), kind).await?)
-        }
-    };
-    let plan = Plan {
-        executable: executable.clone(),
-        folder: folder.path().to_owned(),
-        validators: VALIDATORS,
-        balances: vec![visitor.balance()],
-        pace: Pace::default(),
-        l1: l1.as_ref().map(|l1| L1Config { confirmations: 1, poll_ms: 200, ..L1Config::new(l1.url()) }),
-    };
-    let mut shown = None;
-    let starting = City::start(plan, &FOLLOWERS, |ready| {
-        if shown != Some(ready) {
-            shown = Some(ready);
-            screen
-                .print(&format!("  {ready} of {VALIDATORS} validators ready ({:.1} s)", began.elapsed().as_secs_f64()));
-        }
-    });
     let started = tokio::select! {
-        city = starting => Some(city?),
+        city = start(args, screen, folder, &visitor) => Some(city?),
         () = interrupted() => None,
     };
     let Some(mut city) = started else {
         screen.print("Interrupted before the network was ready.");
         return Ok(true);
     };
-    if let Some(l1) = l1 {
-        screen.print("  an OP Stack rollup and a Nitro-style rollup, with their drivers and posters");
-        city.join_rollups(l1).await?;
-    }
-    let client_file = visitor.write_client_file(folder.path(), &city.network)?;
+    let client_file = visitor.write_client_file(folder.path(), &city.network, city.venues())?;
     if args.keep {
         screen.print(&visitor.guide(&city.network, &client_file));
     }
+    city.begin_trading(Some(args.transfers), args.seed);
     city.begin_traffic(args.rate);
-    screen.print(&format!("Sending {} two-leg bundles a second. {}\n", args.rate, ending(args)));
-    show(&mut city, screen, args.length).await;
+    screen.print(&sending(args));
+    let mut chaos = args.chaos.then(|| Chaos::new(args.seed));
+    show(&mut city, screen, args.length, &mut chaos).await?;
+    if let Some(chaos) = &mut chaos {
+        screen.print("\nNothing is killed any more; everything comes back ...");
+        chaos.end(&mut city)?;
+        city.all_back().await?;
+    }
     screen.print("\nNo more bundles are sent; waiting for the outcome of those on the way ...");
     let finished = tokio::select! {
         ending = city.finish() => Some(ending),
@@ -102,7 +80,7 @@ async fn play(args: &RunArgs, screen: &mut Screen, folder: &Folder) -> Result<bo
         city.stop_all().await?;
         return Ok(false);
     };
-    screen.print(&summary(&ending));
+    screen.print(&summary(&ending, chaos.as_ref()));
     let kept = all_kept(&ending.promises);
     if args.keep {
         screen.print("The network goes on, without traffic, until Ctrl-C.");
@@ -113,10 +91,51 @@ async fn play(args: &RunArgs, screen: &mut Screen, folder: &Folder) -> Result<bo
     Ok(kept)
 }
 
+async fn start(args: &RunArgs, screen: &mut Screen, folder: &Folder, visitor: &Visitor) -> Result<City> {
+    let began = Instant::now();
+    let mut last = None;
+    let mut tell = |step| {
+        if last.replace(step) == Some(step) {
+            return;
+        }
+        let what = match step {
+            Step::Validators(ready) => format!("{ready} of {VALIDATORS} validators ready"),
+            Step::Rollups => {
+                "an OP Stack rollup and a Nitro-style rollup, each with driver, poster and relayer".to_owned()
+            }
+            Step::Venues => "a venue on each, created by one bundle".to_owned(),
+        };
+        screen.print(&format!("  {what} ({:.1} s)", began.elapsed().as_secs_f64()));
+    };
+    let executable = std::env::current_exe().context("finding this executable")?;
+    let (folder, balances) = (folder.path().to_owned(), vec![visitor.balance()]);
+    if args.bare {
+        let pace = Pace::default();
+        let plan = Plan { executable, folder, validators: VALIDATORS, balances, pace, l1: None, settlement: None };
+        return City::start(plan, &FOLLOWERS, |ready| tell(Step::Validators(ready))).await;
+    }
+    let l1 = match args.l1 {
+        L1Choice::Embedded => L1Kind::Embedded,
+        L1Choice::Anvil => L1Kind::find_anvil()?,
+    };
+    let choices = Choices {
+        executable,
+        folder,
+        validators: VALIDATORS,
+        followers: FOLLOWERS.to_vec(),
+        l1,
+        balances,
+        visitor: visitor.wallet(),
+        standby: args.chaos,
+    };
+    whole::start(choices, tell).await
+}
+
 /// Shows the city until `length` is over or somebody has enough.
-async fn show(city: &mut City, screen: &mut Screen, length: Option<Duration>) {
+async fn show(city: &mut City, screen: &mut Screen, length: Option<Duration>, chaos: &mut Option<Chaos>) -> Result<()> {
     let every = if screen.is_terminal() { REDRAW } else { LINE };
     let mut tick = tokio::time::interval(every);
+    let mut kill = tokio::time::interval(REDRAW);
     let over = async {
         match length {
             Some(length) => tokio::time::sleep(length).await,
@@ -128,22 +147,38 @@ async fn show(city: &mut City, screen: &mut Screen, length: Option<Duration>) {
     tokio::pin!(enough);
     loop {
         tokio::select! {
-            _ = tick.tick() => {}
+            _ = tick.tick() => draw(city, screen, chaos),
+            _ = kill.tick() => {
+                if let Some(chaos) = chaos {
+                    chaos.step(city)?;
+                }
+            }
             () = &mut over => break,
             () = &mut enough => break,
         }
-        draw(city, screen);
     }
-    draw(city, screen);
+    draw(city, screen, chaos);
+    Ok(())
 }
 
-fn draw(city: &mut City, screen: &mut Screen) {
-    let snapshot = city.snapshot();
+fn draw(city: &mut City, screen: &mut Screen, chaos: &Option<Chaos>) {
+    let snapshot = table::Snapshot { kills: chaos.as_ref().map(|chaos| chaos.kills().clone()), ..city.snapshot() };
     if screen.is_terminal() {
         screen.draw(&snapshot.table());
     } else {
         screen.print(&snapshot.line());
     }
+}
+
+fn sending(args: &RunArgs) -> String {
+    let mut text = format!("Sending {} two-leg bundles a second", args.rate);
+    if !args.bare {
+        text.push_str(&format!(
+            ", and moving margin between the venues {} times a second (seed {})",
+            args.transfers, args.seed
+        ));
+    }
+    format!("{text}. {}\n", ending(args))
 }
 
 fn ending(args: &RunArgs) -> String {
@@ -154,8 +189,8 @@ fn ending(args: &RunArgs) -> String {
 }
 
 /// The run in a few lines.
-fn summary(ending: &Ending) -> String {
-    let Ending { elapsed, height, counts, finality, promises } = ending;
+fn summary(ending: &Ending, chaos: Option<&Chaos>) -> String {
+    let Ending { elapsed, height, counts, finality, chains, venues, promises } = ending;
     let list = |counts: &std::collections::BTreeMap<String, u64>| {
         let parts: Vec<_> = counts.iter().map(|(name, count)| format!(", {count} {name}")).collect();
         parts.concat()
@@ -175,8 +210,13 @@ fn summary(ending: &Ending) -> String {
             "Finality, from submitting to the proven outcome: p50 {:.0} ms, p90 {:.0} ms, p99 {:.0} ms, max {:.0} ms",
             finality.p50_ms, finality.p90_ms, finality.p99_ms, finality.max_ms
         ),
-        "Promises:".to_owned(),
     ];
+    if let Some(venues) = venues {
+        let posted = chains.rollups.iter().filter_map(|rollup| rollup.bytes).sum();
+        lines.extend(table::margin::summary(venues, *elapsed, posted));
+    }
+    lines.extend(chaos.map(|chaos| table::margin::killed(chaos.kills())));
+    lines.push("Promises:".to_owned());
     lines.extend(promises.iter().map(|promise| format!("  {promise}")));
     lines.join("\n")
 }

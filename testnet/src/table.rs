@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, fmt::Write, time::Duration};
 use crate::{
     latency::Percentiles,
     rollups::{RollupView, View},
+    venues,
 };
+
+pub(crate) mod margin;
 
 /// Widest table: what an ordinary terminal shows without wrapping, which would break redrawing in place.
 const WIDTH_MAX: usize = 78;
@@ -41,6 +44,10 @@ pub struct Snapshot {
     pub breaches: u64,
     /// L1 and the rollups; nothing where the city has none.
     pub chains: View,
+    /// The venues on them; nothing where there are none.
+    pub venues: Option<venues::View>,
+    /// How often what was killed; nothing where nothing is.
+    pub kills: Option<BTreeMap<String, u64>>,
 }
 
 /// A lane, as its followers verified it.
@@ -66,17 +73,20 @@ impl Snapshot {
     /// The table, a string for each line, none wider than a terminal.
     pub fn table(&self) -> Vec<String> {
         let mut lines = vec![
-            format!("Lockstep testnet  {}", clock(self.elapsed)),
+            format!("Lockstep testnet  {}   promises {}", clock(self.elapsed), self.promises()),
             String::new(),
-            format!("  validators  {} of {} up", self.validators_up, self.validators),
-            format!("  height      {}   {:.1} blocks/s", self.height, self.block_rate),
+            format!(
+                "  validators  {} of {} up   height {}   {:.1} blocks/s",
+                self.validators_up, self.validators, self.height, self.block_rate
+            ),
             format!("  finality    {}", self.finality()),
             format!(
-                "  bundles     {} ordered   {} pending   {} not ordered",
-                self.ordered, self.pending, self.not_ordered
+                "  bundles     {} ordered   {} pending   {} not ordered   refused {}",
+                self.ordered,
+                self.pending,
+                self.not_ordered,
+                self.refused()
             ),
-            format!("  refused     {}", self.refused()),
-            format!("  promises    {}", self.promises()),
             String::new(),
             "  lane                 sequence    entries   verified to   followers".to_owned(),
         ];
@@ -93,6 +103,13 @@ impl Snapshot {
             lines.push(String::new());
             lines.push(format!("  L1 at block {l1:<10} executed  state root    batches   B/tx   from L1"));
             lines.extend(self.chains.rollups.iter().map(rollup_line));
+        }
+        if let Some(venues) = &self.venues {
+            lines.push(String::new());
+            lines.extend(margin::lines(venues));
+        }
+        if let Some(kills) = &self.kills {
+            lines.push(margin::killed(kills));
         }
         for line in &mut lines {
             if let Some((end, _)) = line.char_indices().nth(WIDTH_MAX) {
@@ -116,22 +133,11 @@ impl Snapshot {
             self.pending,
             self.refused(),
         );
-        for lane in &self.lanes {
-            let _ = write!(
-                line,
-                ", lane {} at {} verified to {} by {} of {}",
-                lane.rollup, lane.sequence, lane.verified, lane.followers_good, lane.followers
-            );
-        }
         for rollup in &self.chains.rollups {
-            let _ = write!(
-                line,
-                ", rollup {} executed {}, {} batches, from L1 {}",
-                rollup.rollup,
-                or_dash(rollup.executed),
-                or_dash(rollup.batches),
-                from_l1(rollup)
-            );
+            let _ = write!(line, ", {} at {} from L1 {}", rollup.rollup, or_dash(rollup.executed), from_l1(rollup));
+        }
+        if let Some(venues) = &self.venues {
+            let _ = write!(line, ", {}", margin::phrase(venues));
         }
         if self.breaches > 0 {
             let _ = write!(line, ", {}", self.promises());
@@ -211,6 +217,8 @@ mod tests {
             lanes: vec![lane(901, "alpha"), lane(902, "beta")],
             breaches: 0,
             chains: View::default(),
+            venues: None,
+            kills: None,
         }
     }
 
@@ -220,7 +228,7 @@ mod tests {
         for figure in [
             "01:05",
             "3 of 4 up",
-            "4712   23.4 blocks/s",
+            "height 4712   23.4 blocks/s",
             "41 ms p50, 98 ms p99",
             "3100 ordered   2 pending   1 not ordered",
             "1 expired, 4 pool_full",
@@ -247,6 +255,19 @@ mod tests {
         let table = snapshot.table();
         assert_eq!(table.len(), height);
         assert!(table.iter().all(|line| line.chars().count() <= WIDTH_MAX), "{}", table.join("\n"));
+    }
+
+    #[test]
+    fn the_whole_table_fits_an_ordinary_terminal() {
+        let view = RollupView { stack: "OP Stack", ..RollupView::default() };
+        let whole = Snapshot {
+            chains: View { l1_height: Some(1), rollups: vec![view.clone(), view] },
+            venues: Some(venues::View::default()),
+            kills: Some(BTreeMap::new()),
+            ..snapshot()
+        };
+        // One line stays for the cursor.
+        assert!(whole.table().len() < 24, "{}", whole.table().join("\n"));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use lockstep_sdk::{
 };
 use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
 
-use crate::{accounts::Sender, latency::Latency, ledger::Ledger, network::ROLLUPS};
+use crate::{accounts::Sender, latency::Latency, ledger::Ledger};
 
 /// Heights for which a bundle is valid: seconds under load; long enough to outlive a restart, in which no block is made.
 const VALID_FOR: u64 = 256;
@@ -128,9 +128,9 @@ async fn flow(
 
 /// Sends one bundle and does not let go of it before its outcome is proven, or every node has refused it. Says whether it
 /// was ordered.
-async fn follow_through(book: &Book, client: &Client, signed: &SignedBundle) -> bool {
+pub(crate) async fn follow_through(book: &Book, client: &Client, signed: &SignedBundle) -> bool {
     let id = signed.bundle.id();
-    book.ledger().send(id, ROLLUPS.map(|(rollup, _)| rollup).to_vec());
+    book.ledger().send(id, signed.bundle.legs.iter().map(|leg| leg.rollup).collect());
     let start = Instant::now();
     match client.send(signed).await {
         Ok(sent) => {

@@ -7,16 +7,30 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use alloy_primitives::Address;
 use anyhow::{Context, Result};
-use lockstep_protocol::{genesis::Balance, hex, ids::Account, signature::AccountKey};
+use lockstep_protocol::{
+    genesis::Balance,
+    hex,
+    ids::{Account, RollupId},
+    signature::AccountKey,
+};
 use serde_json::json;
 
-use crate::network::{Network, ROLLUPS};
+use crate::{
+    network::{Network, ROLLUPS},
+    transfers::Wallet,
+    venues::{ASSET_NAME, Contracts, DECIMALS, Venues},
+};
 
 /// Credits of the visitor: worth nothing, and enough to play with.
 const CREDITS: u64 = 1_000_000_000_000;
 /// The visitor's ed25519 seed. Anybody may know it.
 const SEED: [u8; 32] = [0x42; 32];
+
+fn wallet() -> Wallet {
+    Wallet::of_seed("testnet visitor", 0)
+}
 
 /// Somebody who is not part of the traffic.
 pub(crate) struct Visitor {
@@ -28,21 +42,40 @@ impl Visitor {
         Self { account: AccountKey::ed25519(SEED).account() }
     }
 
+    /// The visitor's wallet on every rollup.
+    pub(crate) fn wallet(&self) -> Address {
+        wallet().address()
+    }
+
     /// What the genesis gives to the visitor.
     pub(crate) fn balance(&self) -> Balance {
         Balance { account: self.account, credits: CREDITS }
     }
 
     /// Writes all that a client needs: whom to ask, what to trust, and who to be.
-    pub(crate) fn write_client_file(&self, folder: &Path, network: &Network) -> Result<PathBuf> {
+    pub(crate) fn write_client_file(
+        &self,
+        folder: &Path,
+        network: &Network,
+        venues: Option<&Venues>,
+    ) -> Result<PathBuf> {
         let genesis = network.genesis();
-        let client = json!({
+        let mut client = json!({
             "network": genesis.network,
             "groupKey": genesis.group_key,
+            "genesis": "genesis.json",
             "nodes": network.urls(),
             "rollups": ROLLUPS.map(|(id, _)| id),
             "accountKey": format!("ed25519:{}", hex::encode(&SEED)),
         });
+        if let Some(venues) = venues {
+            let Contracts { token, hub, escrow, venue } = venues.contracts();
+            let venue = |((rollup, _), rpc): ((RollupId, &str), &String)| json!({ "rollup": rollup, "rpc": rpc, "token": token, "hub": hub, "escrow": escrow, "venue": venue });
+            client["walletKey"] = hex::encode(&wallet().secret()).into();
+            client["asset"] = ASSET_NAME.into();
+            client["decimals"] = DECIMALS.into();
+            client["venues"] = ROLLUPS.into_iter().zip(venues.nodes()).map(venue).collect();
+        }
         let path = folder.join("client.json");
         let text = serde_json::to_string_pretty(&client).expect("values have a JSON form") + "\n";
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;

@@ -95,6 +95,7 @@ impl Stand {
             balances: accounts::balances(&senders),
             pace: Pace { min_interval_ms, heartbeat_ms },
             l1: None,
+            settlement: None,
         })?;
         network.start_all()?;
         network.all_ready(READY_TIMEOUT, |_| {}).await?;

@@ -17,7 +17,7 @@ use lockstep_adapters::{
 };
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::{Funded, L1_CHAIN, RollupView, batch_poster, files, l1::L1, pocket_money, status, wait_for};
+use super::{L1_CHAIN, Place, RollupView, batch_poster, files, pocket_money, status, wait_for};
 use crate::{
     chain::{ChainRole, ChainSettings},
     child::Child,
@@ -58,18 +58,12 @@ pub(super) struct Pages {
 }
 
 impl Nitro {
-    pub(super) async fn start(
-        executable: &Path,
-        folder: &Path,
-        l1: &L1,
-        funded: &Funded,
-        log_genesis: &Path,
-        nodes: &[String],
-    ) -> Result<Self> {
+    pub(super) async fn start(place: &Place<'_>, folder: &Path, log_genesis: &Path, nodes: &[String]) -> Result<Self> {
+        let Place { executable, l1, funded, rpc } = *place;
         let folder = files::folder(folder)?;
         let (rollup, _) = ROLLUPS[1];
-        let [rpc, feed, drive_status, post_status] =
-            <[SocketAddr; 4]>::try_from(ports::free(4)?).expect("as many ports as were asked for");
+        let [feed, drive_status, post_status] =
+            <[SocketAddr; 3]>::try_from(ports::free(3)?).expect("as many ports as were asked for");
         let l1_client = Arc::new(L1Client::new(Rpc::new(&l1.rpc_url(), ANSWER_TIMEOUT, None)?));
         let (sequencer_inbox, deployed_at) = inbox::deploy(&l1_client, rollup, batch_poster()).await?;
 
@@ -168,6 +162,7 @@ impl Pages {
             executed,
             state_root,
             batches: status::number(&post, "/batches"),
+            bytes: Some(derived.bytes),
             bytes_per_transaction: derived.bytes_per_transaction(),
             derived: Some(derived.number),
             agreed: derived.disagreement.is_none(),

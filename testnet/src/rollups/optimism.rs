@@ -17,7 +17,7 @@ use lockstep_adapters::{
 };
 use serde_json::json;
 
-use super::{Funded, L1_CHAIN, RollupView, batcher, files, l1::L1, pocket_money, status, wait_for};
+use super::{L1_CHAIN, Place, RollupView, batcher, files, pocket_money, status, wait_for};
 use crate::{
     chain::{ChainRole, ChainSettings},
     child::Child,
@@ -54,18 +54,12 @@ pub(super) struct Pages {
 }
 
 impl Optimism {
-    pub(super) async fn start(
-        executable: &Path,
-        folder: &Path,
-        l1: &L1,
-        funded: &Funded,
-        log_genesis: &Path,
-        nodes: &[String],
-    ) -> Result<Self> {
+    pub(super) async fn start(place: &Place<'_>, folder: &Path, log_genesis: &Path, nodes: &[String]) -> Result<Self> {
+        let Place { executable, l1, funded, rpc } = *place;
         let folder = files::folder(folder)?;
         let (rollup, _) = ROLLUPS[0];
-        let [rpc, engine, drive_status, post_status] =
-            <[SocketAddr; 4]>::try_from(ports::free(4)?).expect("as many ports as were asked for");
+        let [engine, drive_status, post_status] =
+            <[SocketAddr; 3]>::try_from(ports::free(3)?).expect("as many ports as were asked for");
 
         let genesis = lockstep_evm::op_genesis(rollup.0, funded.begin, &funded.wallets, pocket_money());
         files::json(&folder.join("genesis.json"), &genesis)?;
@@ -174,6 +168,7 @@ impl Pages {
             executed,
             state_root,
             batches: status::number(&post, "/batchesPosted"),
+            bytes: derived("/derivation/bytes"),
             bytes_per_transaction: per_transaction,
             derived: derived("/derivation/safe/number"),
             agreed: agreed(&drive) != Some(false) && agreed(&post) != Some(false),

@@ -24,6 +24,8 @@ pub struct RollupView {
     pub state_root: Option<B256>,
     /// Batches that this run's poster has posted.
     pub batches: Option<u64>,
+    /// Bytes on L1 of everything that was derived again.
+    pub bytes: Option<u64>,
     /// Bytes on L1 for each transaction in them.
     pub bytes_per_transaction: Option<f64>,
     /// The newest block that L1 leads to, by the adapter's own derivation.

@@ -43,7 +43,7 @@ async fn a_short_run_keeps_every_promise_and_leaves_nothing_behind() {
     let output = run(folder.path(), &["--for", "5s"]);
     let text = text(&output);
     assert!(output.status.success(), "{text}");
-    assert_eq!(text.matches("kept  ").count(), 6, "{text}");
+    assert_eq!(text.matches("kept  ").count(), 7, "{text}");
     assert!(!text.contains("BROKEN") && text.contains("4 of 4 validators ready"), "{text}");
     assert!(!text.contains('\x1b'), "no escape codes where there is no terminal: {text}");
     let left: Vec<_> = fs::read_dir(folder.path()).expect("readable").flatten().collect();

@@ -8,6 +8,7 @@ mod crash;
 mod garbage;
 mod refusals;
 mod rollups;
+mod venues;
 
 use std::path::Path;
 
@@ -34,6 +35,7 @@ fn plan(folder: &Path) -> Plan {
         balances: Vec::new(),
         pace: Pace::default(),
         l1: None,
+        settlement: None,
     }
 }
 

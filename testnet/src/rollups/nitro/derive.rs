@@ -29,7 +29,7 @@ pub(super) struct Derived {
     /// The newest block that is the same on both chains.
     pub(super) number: u64,
     /// Bytes of all batches.
-    bytes: u64,
+    pub(super) bytes: u64,
     /// Transactions in them.
     transactions: u64,
     /// Where the chains part, for good.
