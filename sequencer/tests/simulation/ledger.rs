@@ -11,12 +11,14 @@ use std::{
 use lockstep_consensus::block::Block;
 use lockstep_protocol::{
     account::AccountRecord,
-    body::{Body, CheckedBody},
+    body::{Body, CheckedBody, Facts},
+    bundle::{Bundle, Transaction},
     genesis::Rules,
     header::Header,
     ids::{Account, BundleId, Hash32, Height, RollupId},
     lane::{LaneContext, LaneEntry, LaneLeaf, content},
     report::{Event, Report},
+    settlement::{Intent, LaneDecision},
     state::{Key, LaneRecord, Record, Records, Stored, TreasuryRecord, account_key, lane_key, treasury_key},
     transition::{self, Position, lane_root},
     wire::Wire,
@@ -27,6 +29,14 @@ pub(crate) struct Page {
     pub(crate) header: Header,
     pub(crate) records: Arc<BTreeMap<Key, Record>>,
     pub(crate) reports: Vec<(Account, Report)>,
+    /// All lanes after it.
+    pub(crate) leaves: Vec<LaneLeaf>,
+    /// The transactions of each entry of each lane.
+    pub(crate) lanes: BTreeMap<RollupId, Vec<Vec<Transaction>>>,
+    pub(crate) facts: Facts,
+    /// The settlements that it ordered.
+    pub(crate) intents: Vec<Intent>,
+    pub(crate) decisions: BTreeMap<RollupId, Vec<LaneDecision>>,
 }
 
 /// What used a nonce.
@@ -55,6 +65,15 @@ impl Ledger {
 
     pub(crate) fn page(&self, height: Height) -> Option<&Page> {
         self.pages.get(usize::try_from(height.0.checked_sub(1)?).unwrap())
+    }
+
+    pub(crate) fn page_at(&self, height: u64) -> &Page {
+        self.page(Height(height)).expect("a height of the book")
+    }
+
+    /// What a block has for a lane.
+    pub(crate) fn lane(&self, height: u64, rollup: RollupId) -> &[Vec<Transaction>] {
+        self.page_at(height).lanes.get(&rollup).map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn account(&self, height: Height, account: &Account) -> Option<AccountRecord> {
@@ -111,15 +130,38 @@ impl Ledger {
             assert_eq!(header.parent, parent.digest(), "height {height} does not follow its parent");
         }
         let position = Position { parent, timestamp_ms: header.timestamp_ms, l1: header.l1 };
-        let keys = checked.keys(&self.rules, header.height).into_iter();
-        let staged: Records = keys.map(|key| (key, before.get(&key).copied())).collect();
+        let mut keys = checked.keys(&self.rules, header.height);
+        let stage =
+            |keys: &BTreeSet<Key>| -> Records { keys.iter().map(|key| (*key, before.get(key).copied())).collect() };
+        let first = stage(&keys);
+        keys.extend(checked.more_keys(&self.rules, header.height, &first));
+        let staged = stage(&keys);
         let outcome = transition::apply(&self.rules, &position, &checked, &staged).expect("a final body is valid");
-        self.check_lanes(&checked, &header);
+        self.check_lanes(&checked, &outcome.decisions, &header);
         let mut records = BTreeMap::clone(&before);
         records.extend(outcome.writes);
         self.check_balances(&records, height);
         self.note_cancels(&outcome.reports, height);
-        self.pages.push(Page { header, records: Arc::new(records), reports: outcome.reports });
+        let mut lanes: BTreeMap<RollupId, Vec<Vec<Transaction>>> = BTreeMap::new();
+        let bundles = || checked.bundles().iter().map(|bundle| &bundle.signed().bundle);
+        for leg in bundles().flat_map(|bundle| &bundle.legs) {
+            lanes.entry(leg.rollup).or_default().push(leg.transactions.clone());
+        }
+        let intent = |bundle: &Bundle| {
+            let (account, nonce, transfer) = (bundle.account, bundle.nonce, bundle.transfer()?.clone());
+            Some(Intent { account, nonce, transfer })
+        };
+        let intents = bundles().filter_map(intent).collect();
+        self.pages.push(Page {
+            header,
+            records: Arc::new(records),
+            reports: outcome.reports,
+            leaves: outcome.leaves,
+            lanes,
+            facts: checked.facts().clone(),
+            intents,
+            decisions: outcome.decisions,
+        });
     }
 
     fn genesis(&self, first: &Header) -> Header {
@@ -138,7 +180,7 @@ impl Ledger {
     }
 
     /// Every leg of every bundle is in its lane, and the lanes lead to what the header commits to.
-    fn check_lanes(&mut self, body: &CheckedBody, header: &Header) {
+    fn check_lanes(&mut self, body: &CheckedBody, decisions: &BTreeMap<RollupId, Vec<LaneDecision>>, header: &Header) {
         let mut entries: BTreeMap<RollupId, Vec<LaneEntry>> = BTreeMap::new();
         for bundle in body.bundles() {
             for leg in &bundle.signed().bundle.legs {
@@ -150,6 +192,8 @@ impl Ledger {
             let sequence = leaf.sequence;
             *leaf = leaf.extend(LaneContext::from(header), entries.get(rollup).map_or(&[], Vec::as_slice));
             assert_eq!(leaf.sequence, sequence + u64::from(entries.contains_key(rollup)), "the lane has a gap");
+            let decided = decisions.get(rollup).into_iter().flatten();
+            *leaf = decided.fold(*leaf, |leaf, decided| leaf.decide(decided.settlement, decided.outcome));
         }
         let leaves: Vec<_> = self.leaves.values().copied().collect();
         assert_eq!(lane_root(&leaves), header.lanes, "the lanes do not lead to the header at {}", header.height);
@@ -161,9 +205,9 @@ impl Ledger {
             records.get(&account_key(account)).map_or(0, |record| AccountRecord::from_record(record).unwrap().balance)
         };
         let held: u64 = self.rules.balances.iter().map(|funded| balance(&funded.account)).sum();
-        let fees =
-            records.get(&treasury_key()).map_or(0, |record| TreasuryRecord::from_record(record).unwrap().credits);
-        assert_eq!(held + fees, self.rules.supply, "credits at height {height}");
+        let treasury = records.get(&treasury_key()).map(|record| TreasuryRecord::from_record(record).unwrap());
+        let TreasuryRecord { credits, deposited } = treasury.unwrap_or_default();
+        assert_eq!(held + credits, self.rules.supply + deposited, "credits at height {height}");
     }
 
     fn note_cancels(&mut self, reports: &[(Account, Report)], height: u64) {
@@ -180,7 +224,9 @@ impl Ledger {
     /// Everything that the state may hold.
     pub(crate) fn keys(&self) -> BTreeSet<Key> {
         let accounts = self.rules.balances.iter().map(|funded| account_key(&funded.account));
-        accounts.chain(self.rules.rollups.keys().map(|rollup| lane_key(*rollup))).chain([treasury_key()]).collect()
+        let known = self.pages.last().into_iter().flat_map(|page| page.records.keys().copied());
+        let lanes = self.rules.rollups.keys().map(|rollup| lane_key(*rollup));
+        accounts.chain(lanes).chain([treasury_key()]).chain(known).collect()
     }
 
     /// What a validator reads at a height is what the book says.

@@ -1,4 +1,5 @@
-//! Whole networks of the real application and pool under clients' load, with everything that can go wrong.
+//! Whole networks of the real application and pool under clients' load, and with rollups that settle, with everything that can go
+//! wrong.
 //!
 //! After every final block, on every validator: agreement, no gap in any lane, no nonce used twice, conserved balances. At
 //! the end of a run: equal states, and one outcome for every accepted bundle. Every seed is printed;
@@ -8,6 +9,7 @@ mod dishonest;
 mod ledger;
 mod load;
 mod network;
+mod settlement;
 mod wan;
 
 use std::time::Duration;
@@ -17,7 +19,7 @@ use load::Load;
 use lockstep_consensus::simulate::{City, Conduct, DiskFaults, Link, Simulation};
 use network::Network;
 
-const SCENARIOS: u64 = 7;
+const SCENARIOS: u64 = 25;
 const ALL: [usize; 4] = [0, 1, 2, 3];
 
 /// Runs a scenario with its share of the seeds.

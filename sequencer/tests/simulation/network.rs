@@ -26,6 +26,7 @@ use lockstep_protocol::{
 };
 use lockstep_sequencer::{
     application::{Application, FINALIZED_QUEUE},
+    facts::Facts,
     gossip::Gossip,
     pool::{Pool, PoolConfig, StateView},
 };
@@ -54,7 +55,7 @@ pub(crate) struct Network {
 
 pub(crate) struct Shared {
     genesis: Genesis,
-    rules: Arc<Rules>,
+    pub(crate) rules: Arc<Rules>,
     pub(crate) ledger: Mutex<Ledger>,
     /// How far each validator's index has come.
     indexed: Mutex<[u64; VALIDATORS + 1]>,
@@ -128,22 +129,26 @@ fn genesis() -> Genesis {
 
 impl Network {
     pub(crate) fn new(seed: u64) -> Self {
-        Self::make(seed, usize::MAX, |machine, _| machine, None)
+        Self::of(seed, genesis())
+    }
+
+    /// A network that begins with a genesis of the scenario's own.
+    pub(crate) fn of(seed: u64, genesis: Genesis) -> Self {
+        Self::make(seed, genesis, usize::MAX, |machine, _| machine, None)
     }
 
     /// A network in which one validator runs twice, each time with a pool of its own.
     pub(crate) fn with_twins(seed: u64, twins: usize) -> Self {
-        Self::make(seed, usize::MAX, |machine, _| machine, Some(twins))
+        Self::make(seed, genesis(), usize::MAX, |machine, _| machine, Some(twins))
             .with(|simulation| simulation.conduct(twins, Conduct::Twins))
     }
 
     /// A network in which one validator has a machine of its own.
     pub(crate) fn with_dishonest(seed: u64, dishonest: usize, wrap: Wrap) -> Self {
-        Self::make(seed, dishonest, wrap, None)
+        Self::make(seed, genesis(), dishonest, wrap, None)
     }
 
-    fn make(seed: u64, dishonest: usize, wrap: Wrap, twins: Option<usize>) -> Self {
-        let genesis = genesis();
+    fn make(seed: u64, genesis: Genesis, dishonest: usize, wrap: Wrap, twins: Option<usize>) -> Self {
         let rules = Arc::new(genesis.rules().expect("the genesis of the simulation is good"));
         let shared = Arc::new(Shared {
             genesis,
@@ -182,6 +187,10 @@ impl Network {
 impl Shared {
     pub(crate) fn pool(&self, validator: usize) -> Arc<Pool> {
         self.nodes.lock().unwrap()[&validator].pool.clone()
+    }
+
+    pub(crate) fn facts(&self, validator: usize) -> Arc<Facts> {
+        self.nodes.lock().unwrap()[&validator].application.facts().clone()
     }
 
     pub(crate) fn network(&self) -> lockstep_protocol::ids::NetworkId {
