@@ -253,6 +253,23 @@ async fn what_is_published_out_of_order_is_sent_to_nobody() {
 }
 
 #[tokio::test]
+async fn a_feed_that_begins_again_cuts_its_clients_and_serves_other_messages_from_there() {
+    let mut server = server(FeedConfig::new(CHAIN), 1, None).await;
+    let (mut old, _) = client(&server, &[(REQUESTED_HEADER, "1")]).await.expect("connects");
+    server.publish(&mut messages(1..10)).expect("in order");
+    assert_eq!(read_sequences(&mut old, 9).await, (1..10).collect::<Vec<_>>());
+    server.restart(5).await.expect("at the same address");
+    assert!(read(&mut old).await.is_none(), "it is cut");
+    let other = FeedMessage { content: vec![4, 1, 2, 3], ..message(5) };
+    server.publish(std::slice::from_mut(&mut other.clone())).expect("in order");
+    let (mut new, _) = client(&server, &[(REQUESTED_HEADER, "5")]).await.expect("connects");
+    let broadcast = read(&mut new).await.expect("it is told");
+    assert_eq!(broadcast.messages, [other]);
+    assert_eq!((server.stats().next, server.stats().clients), (6, 1));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn confirmations_come_after_what_they_confirm_and_once() {
     let server = server(FeedConfig::new(CHAIN), 1, None).await;
     let (mut socket, _) = client(&server, &[(REQUESTED_HEADER, "1")]).await.expect("connects");

@@ -65,6 +65,7 @@ fn state() -> InboxState {
         l1_timestamp: NOW,
         batches: 1,
         messages: 1,
+        forced: 0,
         delayed_read: 1,
         accumulator: keccak256("genesis"),
         delayed_accumulator: B256::repeat_byte(1),

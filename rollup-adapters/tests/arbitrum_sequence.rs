@@ -12,7 +12,7 @@ use lockstep_adapters::{
         delayed::{DelayedError, DelayedInbox, DelayedMessage},
         feed::{FeedMessage, History, KIND_L2_MESSAGE, MessageHeader},
         journal::{Journal, JournalError},
-        sequence::{Numbered, Position, Sequence},
+        sequence::{ForcedTail, Numbered, Position, Sequence},
     },
     conformance::Seed,
 };
@@ -297,4 +297,74 @@ fn a_journal_is_read_from_anywhere_while_it_grows_over_many_files() {
     drop(journal);
     assert_eq!(Journal::open(&folder).expect("opens").last(), Some(&at));
     fs::remove_dir_all(&folder).expect("cleans up");
+}
+
+#[test]
+fn a_journal_goes_back_to_any_message_and_on_with_others() {
+    let seed = &mut Seed(9);
+    let folder = folder("rewound");
+    let mut journal = Journal::open(&folder).expect("opens");
+    let blocks: Vec<_> = (1..=160)
+        .map(|height| LaneBlock {
+            rollup: RollupId(CHAIN),
+            height: Height(height),
+            timestamp_ms: 3_000_000 + height,
+            l1: l1(100),
+            transactions: vec![transaction(seed, CHAIN, 70_000)],
+        })
+        .collect();
+    let mut messages = all(&blocks);
+    journal.append(&messages).expect("appends");
+    let reader = journal.reader();
+    // Within the last file, over its border, to the first of a file, to the chain's first message.
+    for next in [160, 150, 80, 3, 2, 1] {
+        journal.rewind(next).expect("goes back");
+        messages.truncate(next as usize - 1);
+        assert_eq!(journal.last(), messages.last().map(|numbered| &numbered.after), "before {next}");
+        assert_eq!(reader.get(next).expect("reads"), None);
+        assert_eq!(reader.get(next.max(2) - 1).expect("reads").as_ref(), messages.last());
+        let at = messages.last().map_or_else(initial, |numbered| numbered.after.clone());
+        let other = LaneBlock { transactions: vec![transaction(seed, CHAIN, 10)], ..blocks[next as usize - 1].clone() };
+        let new = follow(&mut Sequence::new(adapter(), at), &other);
+        journal.append(&new).expect("goes on");
+        assert_eq!(reader.get(next).expect("reads").as_ref(), new.first());
+        messages.extend(new);
+    }
+    drop(journal);
+    assert_eq!(Journal::open(&folder).expect("opens").last(), messages.last().map(|numbered| &numbered.after));
+    fs::remove_dir_all(&folder).expect("cleans up");
+}
+
+#[test]
+fn what_is_forced_in_is_numbered_in_its_order_and_moves_the_clocks_of_what_follows() {
+    let lane = lane(&mut Seed(10), 12);
+    let mut sequence = Sequence::new(adapter(), initial());
+    for block in &lane[..4] {
+        follow(&mut sequence, block);
+    }
+    let before = sequence.position().clone();
+    let forced_at = l1(9_000);
+    let known = inbox(&before, 200);
+    let (first, second) = (before.tip.delayed + 2, before.tip.delayed + 3);
+    let one = sequence.force(7, first, forced_at, &known).expect("all are known");
+    let other = sequence.force(8, second, forced_at, &known).expect("all are known");
+    let numbers: Vec<_> = one.iter().chain(&other).map(|numbered| numbered.message.sequence).collect();
+    assert_eq!(numbers, (before.next()..before.next() + 3).collect::<Vec<_>>());
+    let tails: Vec<_> = one.iter().chain(&other).map(|numbered| numbered.after.forced.expect("forced")).collect();
+    let expected = [(7, 1), (7, 2), (8, 3)].map(|(batch, messages)| ForcedTail { batch, messages });
+    assert_eq!(tails, expected, "those of batches in a row are counted together");
+    let messages = delayed_messages(40);
+    assert_eq!(sequence.position().delayed_accumulator, messages[second as usize - 1].accumulator());
+    assert_eq!(sequence.position().height, before.height, "the lane goes on where it was");
+    // A batch of a poster between two: they are not in a row.
+    let later = sequence.force(10, second + 1, forced_at, &known).expect("all are known");
+    assert_eq!(later[0].after.forced, Some(ForcedTail { batch: 10, messages: 1 }));
+    let unknown = sequence.force(11, 90, forced_at, &known);
+    assert!(matches!(unknown, Err(AdapterError::L1Behind { .. })), "{unknown:?}");
+    let next = lane[4..].iter().flat_map(|block| follow(&mut sequence, block));
+    let own: Vec<_> = next.filter(|numbered| !numbered.message.is_delayed()).collect();
+    assert!(!own.is_empty());
+    for Numbered { message, .. } in own {
+        assert_eq!((message.header.l1_number, message.header.timestamp), (9_000, forced_at.timestamp));
+    }
 }

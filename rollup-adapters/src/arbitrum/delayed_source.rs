@@ -22,7 +22,7 @@ use super::{
 use crate::poster::{L1, RpcError, l1::quantity};
 
 /// L1 blocks of one question. Nodes limit what they answer; where one refuses, fewer are asked for.
-const RANGE_MAX: u64 = 2_000;
+pub(super) const RANGE_MAX: u64 = 2_000;
 
 /// Why delayed messages are not known yet. Asking again may help, except after a fork.
 #[derive(Debug, thiserror::Error)]
@@ -68,12 +68,12 @@ pub struct DelayedSource {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Event {
+pub(super) struct Event {
     address: Address,
-    topics: Vec<B256>,
-    data: Bytes,
-    block_number: U64,
-    transaction_hash: B256,
+    pub(super) topics: Vec<B256>,
+    pub(super) data: Bytes,
+    pub(super) block_number: U64,
+    pub(super) transaction_hash: B256,
     #[serde(default)]
     removed: bool,
 }
@@ -109,6 +109,16 @@ impl DelayedSource {
     /// What is known.
     pub fn inbox(&self) -> &DelayedInbox {
         &self.inbox
+    }
+
+    /// Where the chain of this inbox begins: see [`Self::initial`].
+    pub async fn begin(&self, deployed: u64) -> Result<Position, DelayedSourceError> {
+        Self::initial(&self.l1, self.bridge, deployed).await
+    }
+
+    /// Goes back, or on, to the messages that a chain at `position` does not have yet.
+    pub fn restart(&mut self, position: &Position) {
+        *self = Self::new(self.l1.clone(), self.bridge, position);
     }
 
     /// Forgets what the chain has.
@@ -207,7 +217,14 @@ async fn messages(
     whole.collect()
 }
 
-async fn events(l1: &L1, address: Value, begin: u64, end: u64, topics: Value) -> Result<Vec<Event>, RpcError> {
+/// The events of these contracts in these L1 blocks, in order.
+pub(super) async fn events(
+    l1: &L1,
+    address: Value,
+    begin: u64,
+    end: u64,
+    topics: Value,
+) -> Result<Vec<Event>, RpcError> {
     let filter =
         json!({ "address": address, "fromBlock": quantity(begin), "toBlock": quantity(end), "topics": topics });
     let mut events: Vec<Event> = l1.rpc().call("eth_getLogs", &[filter]).await?;

@@ -2,7 +2,8 @@
 //!
 //! The lane's messages are numbered and kept (`stream.rs`), and then served as a sequencer feed, to any number of nodes, which run
 //! unmodified. It executes nothing. What L1 confirms is told to the feed's clients too. Trouble with the lane or L1 is waited
-//! out; the feed goes on serving what there is.
+//! out; the feed goes on serving what there is. Where L1 took the order over, all clients are cut, and connect again to a feed with
+//! other messages: a node that has executed the old ones learns from L1 that they are void.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -38,6 +39,8 @@ pub struct FeedStatus {
     pub lane_height: u64,
     /// Messages of the delayed inbox that are in the chain.
     pub delayed: u64,
+    /// The last batch in the chain that somebody forced in.
+    pub forced_batch: Option<u64>,
     /// The last message that L1 has.
     pub confirmed: Option<u64>,
     /// Transactions that this process sent.
@@ -66,6 +69,7 @@ impl Status for FeedStatus {
             ("next_message", "Number of the next message", self.next_message as f64),
             ("lane_height", "Height of the log up to which the lane was read", self.lane_height as f64),
             ("delayed_messages", "Messages of the delayed inbox in the chain", self.delayed as f64),
+            ("forced_batch", "Last batch in the chain that was forced in", self.forced_batch.unwrap_or(0) as f64),
             ("confirmed_message", "Last message that L1 has", self.confirmed.unwrap_or(0) as f64),
             ("transactions", "Lane transactions sent by this process", self.transactions as f64),
             ("skipped_transactions", "Lane transactions that are in no message", self.skipped as f64),
@@ -144,6 +148,9 @@ impl Driver {
                 step = self.stream.next() => match step {
                     Ok(step) => {
                         backoff.succeeded();
+                        if let Some(first) = step.rewound.filter(|first| *first < self.server.next()) {
+                            self.begin_again(first).await?;
+                        }
                         self.publish(&step);
                     }
                     Err(StreamError::Journal(error)) => return Err(DriveError::Journal(error.to_string())),
@@ -162,6 +169,13 @@ impl Driver {
         }
         self.server.stop().await;
         Ok(())
+    }
+
+    /// Serves from message `first` on what is in the chain now.
+    async fn begin_again(&mut self, first: u64) -> Result<(), DriveError> {
+        let address = self.server.address();
+        let restarted = self.server.restart(first).await;
+        restarted.map_err(|source| DriveError::Listen { address, source })
     }
 
     fn publish(&mut self, step: &Step) {
@@ -190,6 +204,7 @@ impl Driver {
         self.service.update(|status| {
             status.next_message = stats.next;
             status.delayed = position.tip.delayed;
+            status.forced_batch = position.forced.map(|tail| tail.batch);
             status.clients = stats.clients;
             status.too_slow = stats.too_slow;
             status.bytes = stats.bytes;

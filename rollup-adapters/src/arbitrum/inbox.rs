@@ -16,9 +16,11 @@ const FROM_CALLDATA_PROVEN: &str = "addSequencerL2BatchFromOriginDelayProof(uint
      (bytes32,(uint8,address,uint64,uint64,uint256,uint256,bytes32)))";
 const FROM_BLOBS_PROVEN: &str = "addSequencerL2BatchFromBlobsDelayProof(uint256,uint256,address,uint256,uint256,\
      (bytes32,(uint8,address,uint64,uint64,uint256,uint256,bytes32)))";
-const BATCH_DELIVERED: &str = "SequencerBatchDelivered(uint256,bytes32,bytes32,bytes32,uint256,\
+pub(super) const BATCH_DELIVERED: &str = "SequencerBatchDelivered(uint256,bytes32,bytes32,bytes32,uint256,\
      (uint64,uint64,uint64,uint64),uint8)";
 
+/// Where the data of a forced batch is: nowhere (`BatchDataLocation.NoData`).
+const NO_DATA: u64 = 2;
 /// Flag of a batch in blobs (`DATA_BLOB_HEADER_FLAG`).
 const BLOBS_FLAG: u8 = 0x50;
 
@@ -49,8 +51,10 @@ pub struct InboxState {
     pub l1_timestamp: u64,
     /// Batches that the inbox holds.
     pub batches: u64,
-    /// Messages in them, as the posters reported (`sequencerReportedSubMessageCount`).
+    /// Messages in them. The inbox's own count (`sequencerReportedSubMessageCount`) lacks `forced` of them.
     pub messages: u64,
+    /// Messages that were forced in since the last batch of a poster, which the inbox does not count.
+    pub forced: u64,
     /// Delayed messages in them.
     pub delayed_read: u64,
     /// The accumulator after the last batch; zero if there is none.
@@ -74,6 +78,8 @@ pub struct BatchCall {
     pub delayed_read: u64,
     /// Messages before it.
     pub messages_before: u64,
+    /// Whether the inbox counted all of them. Where some were forced in, it did not, and is told the count anew.
+    pub counted: bool,
     /// Messages after it.
     pub messages_after: u64,
     /// The first delayed message that it reads, if the inbox wants proof of its delay.
@@ -99,7 +105,9 @@ impl BatchCall {
         }
         // No refunder: whoever posts pays.
         call = call.number(self.delayed_read).address(Address::ZERO);
-        call = call.number(self.messages_before).number(self.messages_after);
+        // Zero: whatever the inbox counted (`AbsBridge.enqueueSequencerMessage`).
+        let before = if self.counted { self.messages_before } else { 0 };
+        call = call.number(before).number(self.messages_after);
         if let Some(first) = &self.proof {
             call = call.word(first.before).number(first.header.kind.into()).address(first.header.sender);
             call = call.number(first.header.l1_number).number(first.header.timestamp).number(first.index);
@@ -177,6 +185,22 @@ pub struct BatchDelivered {
     pub delayed_read: u64,
     /// The bounds of its clocks.
     pub bounds: Bounds,
+    /// Whether it has no data: somebody forced delayed messages in.
+    pub is_forced: bool,
+}
+
+/// How many messages there are once the batch of this call is in; `None` if it is no call that posts one.
+pub(super) fn messages_after(call: &[u8]) -> Option<u64> {
+    let (selector, words) = call.split_first_chunk::<4>()?;
+    let is = |signature: &str| keccak256(signature)[..4] == selector[..];
+    let place = if is(FROM_CALLDATA) || is(FROM_CALLDATA_PROVEN) {
+        5
+    } else if is(FROM_BLOBS) || is(FROM_BLOBS_PROVEN) {
+        4
+    } else {
+        return None;
+    };
+    abi::Words(words).number(place)
 }
 
 impl BatchDelivered {
@@ -197,6 +221,7 @@ impl BatchDelivered {
                 l1_min: words.number(4)?,
                 l1_max: words.number(5)?,
             },
+            is_forced: words.number(6)? == NO_DATA,
         })
     }
 

@@ -76,7 +76,7 @@ impl InboxReader {
         Ok(abi::Words(&answer).number(0).ok_or(known)? == 1)
     }
 
-    /// Messages that L1 has.
+    /// Messages that L1 has. Such as were forced in are among them from the next batch of a poster on.
     pub async fn messages(&self) -> Result<u64, InboxError> {
         self.number(self.bridge, MESSAGES).await
     }
@@ -88,7 +88,7 @@ impl InboxReader {
         Ok(abi::Words(&answer).number(0).unwrap_or(0))
     }
 
-    /// Where the inbox stands now.
+    /// Where the inbox stands now, by its own count of messages.
     pub async fn state(&self) -> Result<InboxState, InboxError> {
         let mut latest = self.l1.latest().await?;
         for _ in 0..LOOKS_MAX {
@@ -106,6 +106,7 @@ impl InboxReader {
                     l1_timestamp: latest.timestamp,
                     batches,
                     messages,
+                    forced: 0,
                     delayed_read,
                     accumulator,
                     delayed_accumulator,

@@ -8,6 +8,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufReader, Read, Write},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use alloy_primitives::B256;
@@ -18,7 +19,7 @@ use super::{
     feed::{FeedMessage, History, MessageJson, message_from, message_json},
     message::MESSAGE_BYTES_MAX,
     next_batch::Placed,
-    sequence::{Numbered, Position},
+    sequence::{ForcedTail, Numbered, Position},
 };
 use crate::{ChainTip, LaneCursor};
 
@@ -69,6 +70,8 @@ pub struct Journal {
     _lock: File,
     file: Option<(PathBuf, File, u64)>,
     last: Option<Position>,
+    /// The last batch in the chain that was forced in, for readers.
+    forced: Arc<Mutex<Option<ForcedTail>>>,
 }
 
 impl Journal {
@@ -78,8 +81,16 @@ impl Journal {
         let lock_path = folder.join("lock");
         let lock = File::create(&lock_path).map_err(disk(&lock_path))?;
         lock.try_lock().map_err(|_| JournalError::InUse(folder.to_owned()))?;
-        let mut journal = Self { folder: folder.to_owned(), _lock: lock, file: None, last: None };
-        while let Some((_, path)) = files(folder).map_err(disk(folder))?.pop() {
+        let (folder, forced) = (folder.to_owned(), Arc::default());
+        let mut journal = Self { folder, _lock: lock, file: None, last: None, forced };
+        journal.find_last()?;
+        Ok(journal)
+    }
+
+    /// Finds the last whole record and cuts off what is behind it.
+    fn find_last(&mut self) -> Result<(), JournalError> {
+        (self.file, self.last) = (None, None);
+        while let Some((_, path)) = files(&self.folder).map_err(disk(&self.folder))?.pop() {
             let (length, last) = whole(&path).map_err(disk(&path))?;
             let Some(last) = last else {
                 // Torn before its first record was whole: the file before it has the last one.
@@ -88,11 +99,44 @@ impl Journal {
             };
             let file = OpenOptions::new().append(true).open(&path).map_err(disk(&path))?;
             file.set_len(length).map_err(disk(&path))?;
-            journal.file = Some((path, file, length));
-            journal.last = Some(last);
+            self.file = Some((path, file, length));
+            self.last = Some(last);
             break;
         }
-        Ok(journal)
+        self.tell_readers();
+        Ok(())
+    }
+
+    /// Forgets the messages from number `next` on, which are not in the chain any more.
+    pub fn rewind(&mut self, next: u64) -> Result<(), JournalError> {
+        self.file = None;
+        // The newest go first: whatever stops this in between leaves a journal without a gap.
+        for (first, path) in files(&self.folder).map_err(disk(&self.folder))?.iter().rev() {
+            if *first >= next {
+                fs::remove_file(path).map_err(disk(path))?;
+                continue;
+            }
+            let mut reader = BufReader::new(File::open(path).map_err(disk(path))?);
+            let mut length = 0;
+            for _ in *first..next {
+                let Some(bytes) = pass(&mut reader).map_err(disk(path))? else { break };
+                length += bytes;
+            }
+            let file = OpenOptions::new().write(true).open(path).map_err(disk(path))?;
+            file.set_len(length).map_err(disk(path))?;
+            break;
+        }
+        self.find_last()
+    }
+
+    fn tell_readers(&self) {
+        let forced = self.last.as_ref().and_then(|last| last.forced);
+        *self.forced.lock().unwrap_or_else(PoisonError::into_inner) = forced;
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Where the chain stands after the last message; `None` if there is none yet.
@@ -117,12 +161,13 @@ impl Journal {
             *length += record.len() as u64;
             self.last = Some(message.after.clone());
         }
+        self.tell_readers();
         Ok(())
     }
 
     /// Reads from this journal, also while it is written.
     pub fn reader(&self) -> JournalReader {
-        JournalReader { folder: self.folder.clone() }
+        JournalReader { folder: self.folder.clone(), forced: self.forced.clone() }
     }
 
     fn begin_file(&mut self, first: u64) -> Result<(), JournalError> {
@@ -141,9 +186,15 @@ impl Journal {
 #[derive(Clone, Debug)]
 pub struct JournalReader {
     folder: PathBuf,
+    forced: Arc<Mutex<Option<ForcedTail>>>,
 }
 
 impl JournalReader {
+    /// The last batch in the chain that somebody forced in.
+    pub fn forced(&self) -> Option<ForcedTail> {
+        *self.forced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Messages from `from` on, up to about `bytes_max` bytes of content but at least one; none if `from` is not there.
     pub fn placed(&self, from: u64, bytes_max: usize) -> io::Result<Vec<Placed>> {
         let read = self.read_records(from, bytes_max)?;
@@ -176,7 +227,7 @@ impl JournalReader {
                 }
                 // Records before the one asked for are passed over unread.
                 if sequence < next {
-                    if !pass(&mut reader)? {
+                    if pass(&mut reader)?.is_none() {
                         break;
                     }
                 } else {
@@ -243,10 +294,14 @@ struct RecordJson {
     height: Height,
     delayed_accumulator: B256,
     delayed_l1: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forced: Option<ForcedTail>,
+    #[serde(default)]
+    inbox_l1: u64,
 }
 
 fn record(numbered: &Numbered) -> Vec<u8> {
-    let Position { tip, height, delayed_accumulator, delayed_l1 } = &numbered.after;
+    let Position { tip, height, delayed_accumulator, delayed_l1, forced, inbox_l1 } = &numbered.after;
     let json = serde_json::to_vec(&RecordJson {
         message: message_json(&numbered.message),
         number: tip.number,
@@ -258,6 +313,8 @@ fn record(numbered: &Numbered) -> Vec<u8> {
         height: *height,
         delayed_accumulator: *delayed_accumulator,
         delayed_l1: *delayed_l1,
+        forced: *forced,
+        inbox_l1: *inbox_l1,
     })
     .expect("numbers and strings are written to memory");
     let mut record = Vec::with_capacity(RECORD_HEADER_BYTES + json.len());
@@ -294,15 +351,17 @@ fn read_sized(reader: &mut impl Read) -> io::Result<Option<(Numbered, usize)>> {
         height: found.height,
         delayed_accumulator: found.delayed_accumulator,
         delayed_l1: found.delayed_l1,
+        forced: found.forced,
+        inbox_l1: found.inbox_l1,
     };
     Ok(Some((Numbered { message, after }, RECORD_HEADER_BYTES + length)))
 }
 
-/// Passes over a record; false at the end.
-fn pass(reader: &mut BufReader<File>) -> io::Result<bool> {
-    let Some((length, _)) = read_header(reader)? else { return Ok(false) };
+/// Passes over a record: its size; `None` at the end.
+fn pass(reader: &mut BufReader<File>) -> io::Result<Option<u64>> {
+    let Some((length, _)) = read_header(reader)? else { return Ok(None) };
     reader.seek_relative(length as i64)?;
-    Ok(true)
+    Ok(Some((RECORD_HEADER_BYTES + length) as u64))
 }
 
 fn read_header(reader: &mut impl Read) -> io::Result<Option<(usize, [u8; 8])>> {

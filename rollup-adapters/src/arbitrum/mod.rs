@@ -16,6 +16,7 @@
 //!
 //! stream.rs          a lane and L1 -> the journal
 //! delayed_source.rs  L1 -> the delayed inbox
+//! forced_source.rs   L1 -> what others forced into the inbox
 //! inbox_reader.rs    L1 -> where the inbox stands
 //! drive.rs           the journal -> the feed
 //! post.rs            the journal -> L1
@@ -44,6 +45,8 @@ pub mod delayed_source;
 pub mod drive;
 #[cfg(feature = "feed")]
 pub mod feed;
+#[cfg(feature = "run")]
+pub mod forced_source;
 #[cfg(feature = "feed")]
 pub mod inbox;
 #[cfg(feature = "run")]

@@ -51,8 +51,12 @@ pub enum PostError {
         /// The first message given.
         first: u64,
     },
-    /// The inbox read other delayed messages than the chain: somebody forced one in. Stops for a person.
-    #[error("L1 read {inbox} delayed messages before message {message}, the chain {chain}: some were forced in")]
+    /// The inbox read other delayed messages than the chain: somebody forced some in. The chain follows (`stream.rs`) when L1 no
+    /// longer takes that back.
+    #[error(
+        "L1 read {inbox} delayed messages before message {message}, the chain {chain}: some were forced in, and are followed \
+         once the log has seen enough L1 blocks on top"
+    )]
     Forced {
         /// The first message to be posted.
         message: u64,
@@ -124,6 +128,7 @@ pub fn next_batch(
         data,
         delayed_read: last.message.delayed_read,
         messages_before: state.messages,
+        counted: state.forced == 0,
         messages_after: last.message.sequence + 1,
         // Always given where the contract knows it, so that whether its buffer is in use needs no look.
         proof: first_delayed.filter(|_| state.delay_bufferable),

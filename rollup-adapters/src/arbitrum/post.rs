@@ -123,6 +123,8 @@ pub struct PostStatus {
     pub posted_messages: u64,
     /// Batches that L1 has.
     pub batches: u64,
+    /// The last batch in the chain that somebody forced in.
+    pub forced_batch: Option<u64>,
     /// Batches that this process had included, each with the accumulator that was computed before.
     pub batches_posted: u64,
     /// Bytes of them.
@@ -148,6 +150,7 @@ impl Status for PostStatus {
             ("next_message", "Next message of the lane", self.next_message as f64),
             ("posted_messages", "Messages that L1 has", self.posted_messages as f64),
             ("batches", "Batches that L1 has", self.batches as f64),
+            ("forced_batch", "Last batch in the chain that was forced in", self.forced_batch.unwrap_or(0) as f64),
             ("batches_posted", "Batches of this process, included as meant", self.batches_posted as f64),
             ("bytes_posted", "Bytes of them", self.bytes_posted as f64),
             ("transactions_posted", "Transactions in them", self.transactions_posted as f64),
@@ -238,10 +241,16 @@ impl Poster {
 
     /// What is to be posted now, if anything.
     async fn next(&mut self) -> Result<Option<BatchCall>, PostError> {
-        let state = self.inbox.state().await?;
+        let mut state = self.inbox.state().await?;
+        let forced = self.journal.forced();
+        if let Some(tail) = forced.filter(|tail| tail.batch + 1 == state.batches) {
+            state.forced = tail.messages;
+            state.messages += tail.messages;
+        }
         self.service.update(|status| {
             status.posted_messages = state.messages;
             status.batches = state.batches;
+            status.forced_batch = forced.map(|tail| tail.batch);
         });
         let (journal, from) = (self.journal.clone(), state.messages);
         let messages = task::spawn_blocking(move || journal.placed(from, ROUND_BYTES_MAX));

@@ -2,7 +2,9 @@
 //!
 //! A message's number, content and clock follow from the lane and from the delayed messages that L1 held `delayed_depth` blocks
 //! before the number of the one that each lane block names. Nothing else goes in, so every driver and poster that follows the same
-//! lane numbers alike, whenever it was started and however L1 is reorganised less deep than that. It neither follows the lane (`stream.rs`) nor keeps messages (`journal.rs`).
+//! lane numbers alike, whenever it was started and however L1 is reorganised less deep than that. Where L1 dictates another order,
+//! because somebody forced delayed messages in, that holds. It neither follows the lane (`stream.rs`) nor keeps messages
+//! (`journal.rs`).
 
 use alloy_primitives::B256;
 use lockstep_protocol::{
@@ -10,9 +12,11 @@ use lockstep_protocol::{
     ids::{Height, RollupId},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Arbitrum, block,
-    delayed::DelayedInbox,
+    delayed::{DelayedInbox, DelayedMessage},
     feed::{FeedMessage, KIND_L2_MESSAGE, MessageHeader, SEQUENCER},
     message::encode_message,
     next_batch::Placed,
@@ -30,6 +34,19 @@ pub struct Position {
     pub delayed_accumulator: B256,
     /// The L1 block that the last delayed message in the chain came with: nothing before it is needed from the delayed inbox.
     pub delayed_l1: u64,
+    /// The last batch in the chain that somebody forced in.
+    pub forced: Option<ForcedTail>,
+    /// The L1 block from which on there may be forced batches that are not in the chain.
+    pub inbox_l1: u64,
+}
+
+/// A batch that was forced in, and what it is the last of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForcedTail {
+    /// Its number.
+    pub batch: u64,
+    /// Messages of it and of those that were forced in right before it.
+    pub messages: u64,
 }
 
 impl Position {
@@ -39,7 +56,8 @@ impl Position {
     /// its beginning.
     pub fn initial(initialised: L1Origin, accumulator: B256) -> Self {
         let tip = ChainTip { timestamp: initialised.timestamp, l1: initialised, delayed: 1, ..Default::default() };
-        Self { tip, height: Height(0), delayed_accumulator: accumulator, delayed_l1: initialised.number }
+        let (height, delayed_l1) = (Height(0), initialised.number);
+        Self { tip, height, delayed_accumulator: accumulator, delayed_l1, forced: None, inbox_l1: 0 }
     }
 
     /// The number of the next message.
@@ -133,6 +151,63 @@ impl Sequence {
     }
 }
 
+impl Sequence {
+    /// Goes back to where the chain stood after a message.
+    pub fn rewind(&mut self, at: Position) {
+        self.at = at;
+    }
+
+    /// The messages that batch `batch` forces in here: the delayed ones up to `delayed_read`, all of which `delayed` must have. What
+    /// follows has at least the clock of `l1`, the block with the batch: it comes after it, and may be too old for L1 otherwise.
+    pub fn force(
+        &mut self,
+        batch: u64,
+        delayed_read: u64,
+        l1: L1Origin,
+        delayed: &DelayedInbox,
+    ) -> Result<Vec<Numbered>, AdapterError> {
+        let mut at = self.at.clone();
+        // Those right before it count with it.
+        let before = at.forced.filter(|tail| tail.batch + 1 == batch).map_or(0, |tail| tail.messages);
+        let mut messages: Vec<Numbered> = Vec::new();
+        for (run, index) in (before + 1..).zip(at.tip.delayed..delayed_read) {
+            let last = delayed.seen().unwrap_or(0);
+            let message = delayed.get(index).ok_or(AdapterError::L1Behind { last, needed: last.saturating_add(1) })?;
+            let mut tip = ChainTip { number: at.next(), delayed: index + 1, ..at.tip.clone() };
+            tip.timestamp = tip.timestamp.max(l1.timestamp);
+            if l1.number > tip.l1.number {
+                tip.l1 = l1;
+            }
+            let forced = Some(ForcedTail { batch, messages: run });
+            let numbered = with_delayed(Position { tip, forced, ..at }, message);
+            at = numbered.after.clone();
+            messages.push(numbered);
+        }
+        self.at = at;
+        Ok(messages)
+    }
+}
+
+/// The delayed message in a chain that stands at `after` with it.
+fn with_delayed(mut after: Position, message: &DelayedMessage) -> Numbered {
+    after.delayed_accumulator = message.accumulator();
+    after.delayed_l1 = message.header.l1_number;
+    let (header, content) = (message.header.clone(), message.content.clone());
+    Numbered { message: feed_message(&after, header, content), after }
+}
+
+fn feed_message(after: &Position, header: MessageHeader, content: Vec<u8>) -> FeedMessage {
+    FeedMessage {
+        sequence: after.tip.number,
+        header,
+        content,
+        delayed_read: after.tip.delayed,
+        block_hash: None,
+        metadata: Vec::new(),
+        signature: Vec::new(),
+    }
+}
+
 fn number(
     at: &Position,
     block: &LaneBlock,
@@ -141,8 +216,8 @@ fn number(
 ) -> Result<Numbered, AdapterError> {
     let executed = ExecutedBlock { block: planned.block, lane: planned.lane, ..Default::default() };
     let tip = at.tip.after(&executed);
-    let mut after = Position { tip, height: block.height, ..at.clone() };
-    let (header, content) = match executed.block.delayed {
+    let after = Position { tip, height: block.height, ..at.clone() };
+    match executed.block.delayed {
         None => {
             let (l1_number, timestamp) = (executed.block.l1.number, executed.block.timestamp);
             let header = MessageHeader {
@@ -153,24 +228,13 @@ fn number(
                 request: None,
                 l1_base_fee: None,
             };
-            (header, encode_message(&executed.block.transactions)?)
+            let content = encode_message(&executed.block.transactions)?;
+            Ok(Numbered { message: feed_message(&after, header, content), after })
         }
         Some(index) => {
             let last = delayed.seen().unwrap_or(0);
             let message = delayed.get(index).ok_or(AdapterError::L1Behind { last, needed: last.saturating_add(1) })?;
-            after.delayed_accumulator = message.accumulator();
-            after.delayed_l1 = message.header.l1_number;
-            (message.header.clone(), message.content.clone())
+            Ok(with_delayed(after, message))
         }
-    };
-    let message = FeedMessage {
-        sequence: after.tip.number,
-        header,
-        content,
-        delayed_read: after.tip.delayed,
-        block_hash: None,
-        metadata: Vec::new(),
-        signature: Vec::new(),
-    };
-    Ok(Numbered { message, after })
+    }
 }

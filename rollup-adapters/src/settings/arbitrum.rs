@@ -18,6 +18,7 @@ use crate::{
         delayed_source::{DelayedSource, DelayedSourceError},
         drive::{Driver, FeedStatus},
         feed::{FeedConfig, FeedSigner},
+        forced_source::ForcedSource,
         inbox_reader::{InboxError, InboxReader},
         journal::Journal,
         post::{PostConfig, PostStatus, Poster},
@@ -281,9 +282,12 @@ async fn begin(
         quality: PostConfig::default().brotli_quality,
         delayed_depth: Some(chain.delayed_depth),
     });
-    let (l1, bridge) = (Arc::clone(l1), inbox.bridge());
-    let delayed = move |position: &_| DelayedSource::new(l1, bridge, position);
-    let stream = Stream::new(adapter, Box::new(source), delayed, journal, initial).await;
+    let (l1, bridge, contract, deployed_at) = (Arc::clone(l1), inbox.bridge(), inbox.inbox(), chain.deployed_at);
+    let sources = move |position: &_| {
+        let delayed = DelayedSource::new(Arc::clone(&l1), bridge, position);
+        (delayed, ForcedSource::new(l1, contract, deployed_at, position))
+    };
+    let stream = Stream::new(adapter, Box::new(source), sources, journal, initial).await;
     Ok(Some((inbox, stream.map_err(|error| value(&error))?)))
 }
 

@@ -167,6 +167,18 @@ impl FeedServer {
         self.address
     }
 
+    /// Cuts all clients and serves a feed whose next message will be `next`, at the same address: what was served from there on is
+    /// void.
+    pub async fn restart(&mut self, next: u64) -> io::Result<()> {
+        self.accept.abort();
+        // Aborted, or it ended by itself before.
+        drop((&mut self.accept).await);
+        *self.shared.backlog() = Backlog::new(next, self.shared.config.backlog);
+        let listener = TcpListener::bind(self.address).await?;
+        self.accept = tokio::spawn(accept(listener, self.shared.clone()));
+        Ok(())
+    }
+
     /// Sends messages to everybody. They must follow the last one; none is sent if they do not follow each other.
     pub fn publish(&self, messages: &mut [FeedMessage]) -> Result<(), OutOfOrder> {
         let next = self.shared.backlog().next();

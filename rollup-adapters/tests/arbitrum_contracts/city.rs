@@ -1,15 +1,11 @@
-//! Do the real contracts of Arbitrum Nitro take what our poster posts, and make the accumulator of it that we computed?
-//!
-//! The judges are anvil and `@arbitrum/nitro-contracts`, both from npm; `judges/nitro/run.sh` installs them and names them to this
-//! test. Where they are not named, it says that it was skipped.
-#![cfg(feature = "run")]
+//! Who are the judges, and who is judged? Anvil with Nitro's contracts on it; and a lane, its messages and a poster of ours.
 
 use std::{
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -20,9 +16,10 @@ use lockstep_adapters::{
         Arbitrum, ArbitrumConfig, Event, decode_blobs, decompress,
         delayed_source::DelayedSource,
         feed::{FeedMessage, History},
+        forced_source::ForcedSource,
         inbox_reader::InboxReader,
         journal::Journal,
-        post::{PostConfig, PostError, PostStatus, Poster, Target},
+        post::{PostConfig, PostStatus, Poster, Target},
         stream::Stream,
     },
     feed::{Answer, LaneSource},
@@ -31,20 +28,23 @@ use lockstep_adapters::{
 };
 use lockstep_protocol::ids::{Height, RollupId};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
-const CHAIN: u64 = 412_346;
-const DEPTH: u64 = 4;
+pub(crate) const CHAIN: u64 = 412_346;
+pub(crate) const DEPTH: u64 = 4;
+/// L1 blocks of a day.
+const WINDOW: u64 = 7_200;
+/// Where the contract says that a forced batch's data is.
+const NO_DATA: usize = 2;
 /// Anvil's first accounts.
-const OWNER: Address = address!("f39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
+pub(crate) const OWNER: Address = address!("f39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
 const KEYS: [&str; 2] = [
     "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d",
     "5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a",
 ];
 
-struct Anvil {
+pub(crate) struct Anvil {
     process: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Drop for Anvil {
@@ -55,7 +55,7 @@ impl Drop for Anvil {
 }
 
 impl Anvil {
-    fn start(program: &Path) -> Self {
+    pub(crate) fn start(program: &Path) -> Self {
         let mut process = Command::new(program)
             .args(["--port", "0", "--hardfork", "prague", "--accounts", "5", "--order", "fifo"])
             .stdout(Stdio::piped())
@@ -68,40 +68,40 @@ impl Anvil {
         Self { process, url: format!("http://{}", address.expect("anvil says where it listens")) }
     }
 
-    fn l1(&self) -> Arc<L1> {
+    pub(crate) fn l1(&self) -> Arc<L1> {
         Arc::new(L1::new(Rpc::new(&self.url, Duration::from_secs(20), None).expect("an address")))
     }
 }
 
 /// The real contracts, deployed.
-struct Contracts {
-    l1: Arc<L1>,
-    sequencer_inbox: Address,
-    inbox: Address,
-    bridge: Address,
-    deployed_at: u64,
+pub(crate) struct Contracts {
+    pub(crate) l1: Arc<L1>,
+    pub(crate) sequencer_inbox: Address,
+    pub(crate) inbox: Address,
+    pub(crate) bridge: Address,
+    pub(crate) deployed_at: u64,
 }
 
-fn words(values: &[U256]) -> Vec<u8> {
+pub(crate) fn words(values: &[U256]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_be_bytes::<32>()).collect()
 }
 
-fn word(address: Address) -> U256 {
+pub(crate) fn word(address: Address) -> U256 {
     address.into_word().into()
 }
 
-fn call(signature: &str, arguments: &[U256]) -> Vec<u8> {
+pub(crate) fn call(signature: &str, arguments: &[U256]) -> Vec<u8> {
     [&keccak256(signature)[..4], &words(arguments)].concat()
 }
 
 /// A call whose last argument is a string of bytes.
-fn call_with_bytes(signature: &str, arguments: &[U256], bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn call_with_bytes(signature: &str, arguments: &[U256], bytes: &[u8]) -> Vec<u8> {
     let offset = U256::from(32 * (arguments.len() + 1));
     let head = [arguments, &[offset, U256::from(bytes.len())]].concat();
     [call(signature, &head), bytes.to_vec(), vec![0; bytes.len().next_multiple_of(32) - bytes.len()]].concat()
 }
 
-async fn transact(l1: &L1, from: Address, to: Option<Address>, data: Vec<u8>, value: u64) -> Value {
+pub(crate) async fn transact(l1: &L1, from: Address, to: Option<Address>, data: Vec<u8>, value: u64) -> Value {
     let mut transaction =
         json!({ "from": from, "input": Bytes::from(data), "value": format!("{value:#x}"), "gas": "0x1000000" });
     if let Some(to) = to {
@@ -122,7 +122,7 @@ async fn transact(l1: &L1, from: Address, to: Option<Address>, data: Vec<u8>, va
     receipt
 }
 
-async fn deploy(l1: &L1, package: &Path, artifact: &str, arguments: &[u8]) -> Address {
+pub(crate) async fn deploy(l1: &L1, package: &Path, artifact: &str, arguments: &[u8]) -> Address {
     let text = fs::read(package.join(artifact)).unwrap_or_else(|error| panic!("{artifact}: {error}"));
     let json: Value = serde_json::from_slice(&text).expect("an artifact is JSON");
     let code = json["bytecode"]["object"].as_str().or(json["bytecode"].as_str()).expect("an artifact has code");
@@ -132,7 +132,13 @@ async fn deploy(l1: &L1, package: &Path, artifact: &str, arguments: &[u8]) -> Ad
 }
 
 impl Contracts {
-    async fn deploy(l1: Arc<L1>, package: &Path, bufferable: bool, posters: &[Address]) -> Self {
+    pub(crate) async fn deploy(
+        l1: Arc<L1>,
+        package: &Path,
+        bufferable: bool,
+        window: u64,
+        posters: &[Address],
+    ) -> Self {
         let built = |file: &str, name: &str| format!("build/contracts/{file}/{name}.json");
         let number = U256::from::<u64>;
         let deployed_at = l1.latest().await.expect("anvil answers").number;
@@ -152,7 +158,7 @@ impl Contracts {
             "initialize(address,(uint256,uint256,uint256,uint256),(uint64,uint64,uint64),address)",
             &[
                 word(bridge),
-                number(7_200),
+                number(window),
                 number(64),
                 number(86_400),
                 number(3_600),
@@ -184,27 +190,35 @@ impl Contracts {
         contracts
     }
 
-    async fn delayed(&self, content: &[u8], function: &str) {
+    pub(crate) async fn delayed(&self, content: &[u8], function: &str) {
         transact(&self.l1, OWNER, Some(self.inbox), call_with_bytes(function, &[], content), 0).await;
     }
 
-    async fn mine(&self, blocks: u64) {
+    pub(crate) async fn mine(&self, blocks: u64) {
         let _: Value = self.l1.rpc().call("anvil_mine", &[json!(format!("{blocks:#x}"))]).await.expect("anvil mines");
     }
 
-    async fn reorganise(&self, depth: u64) {
+    pub(crate) async fn reorganise(&self, depth: u64) {
         let _: Value = self.l1.rpc().call("anvil_reorg", &[json!(depth), json!([])]).await.expect("anvil goes back");
     }
 
     /// What all batches on L1 make happen, read from their L1 transactions.
-    async fn derived(&self, beacon: &Beacon) -> Vec<Event> {
+    pub(crate) async fn derived(&self, beacon: &Beacon) -> Vec<Event> {
         let filter = json!({
             "address": self.sequencer_inbox, "fromBlock": "0x0",
             "topics": [keccak256("SequencerBatchDelivered(uint256,bytes32,bytes32,bytes32,uint256,(uint64,uint64,uint64,uint64),uint8)")],
         });
         let logs: Vec<Value> = self.l1.rpc().call("eth_getLogs", &[filter]).await.expect("anvil answers");
         let mut events = Vec::new();
+        let mut read = 1;
         for log in &logs[1..] {
+            let data: Bytes = serde_json::from_value(log["data"].clone()).expect("bytes");
+            let word = |index: usize| U256::from_be_slice(&data[32 * index..32 * (index + 1)]).to::<usize>();
+            let before = std::mem::replace(&mut read, word(1));
+            if word(6) == NO_DATA {
+                events.extend(vec![Event::Delayed; read - before]);
+                continue;
+            }
             let transaction: L1Transaction =
                 self.l1.rpc().call("eth_getTransactionByHash", &[log["transactionHash"].clone()]).await.expect("there");
             let batch = if transaction.blob_versioned_hashes.is_empty() {
@@ -226,11 +240,24 @@ impl Contracts {
 }
 
 /// A lane that the test writes.
-struct Script(mpsc::UnboundedReceiver<LaneBlock>);
+#[derive(Clone, Default)]
+pub(crate) struct Script(Arc<Mutex<Vec<LaneBlock>>>);
 
-impl LaneSource for Script {
+/// Somebody who reads it.
+struct Reader {
+    script: Script,
+    after: Height,
+}
+
+impl LaneSource for Reader {
     fn next(&mut self) -> Answer<'_, LaneBlock> {
-        Box::pin(async { Ok(self.0.recv().await.expect("the test goes on")) })
+        let after = self.after;
+        let next = self.script.0.lock().expect("nobody panics").iter().find(|block| block.height > after).cloned();
+        Box::pin(async move {
+            let Some(block) = next else { return std::future::pending().await };
+            self.after = block.height;
+            Ok(block)
+        })
     }
     fn header(&mut self, _: Height) -> Answer<'_, LaneBlock> {
         unreachable!("a Nitro chain closes no blocks by the clock")
@@ -238,63 +265,111 @@ impl LaneSource for Script {
     fn tip(&mut self) -> Answer<'_, LaneBlock> {
         unreachable!("a Nitro chain closes no blocks by the clock")
     }
-    fn seek(&mut self, _: Height) -> Answer<'_, ()> {
+    fn seek(&mut self, after: Height) -> Answer<'_, ()> {
+        self.after = after;
         Box::pin(async { Ok(()) })
     }
 }
 
-struct City {
-    contracts: Contracts,
-    stream: Stream,
-    lane: mpsc::UnboundedSender<LaneBlock>,
-    height: u64,
+/// Contracts, a lane, and somebody who numbers its messages.
+pub(crate) struct City {
+    pub(crate) contracts: Contracts,
+    pub(crate) stream: Stream,
+    lane: Script,
+    /// Where driver and poster find L1.
+    pub(crate) reach: Arc<L1>,
+    pub(crate) height: u64,
     timestamp_ms: u64,
-    folder: PathBuf,
+    depth: u64,
+    pub(crate) folder: PathBuf,
+}
+
+async fn follow(contracts: &Contracts, l1: &Arc<L1>, lane: &Script, folder: &Path, depth: u64) -> Stream {
+    let journal = Journal::open(folder).expect("opens");
+    let initial = DelayedSource::initial(&contracts.l1, contracts.bridge, contracts.deployed_at).await;
+    let adapter = Arbitrum::new(ArbitrumConfig { chain_id: CHAIN, quality: 5, delayed_depth: Some(depth) });
+    let sources = |position: &_| {
+        let delayed = DelayedSource::new(l1.clone(), contracts.bridge, position);
+        (delayed, ForcedSource::new(l1.clone(), contracts.sequencer_inbox, contracts.deployed_at, position))
+    };
+    let lane = Reader { script: lane.clone(), after: Height(0) };
+    let initial = initial.expect("the chain is initialised");
+    Stream::new(adapter, Box::new(lane), sources, journal, initial).await.expect("begins")
+}
+
+/// Follows the lane up to `height`; the lowest message that it went back to, if it did.
+pub(crate) async fn catch_up(stream: &mut Stream, height: u64) -> Option<u64> {
+    let mut rewound: Option<u64> = None;
+    loop {
+        let step = stream.next().await.expect("the stream follows");
+        rewound = [rewound, step.rewound].into_iter().flatten().min();
+        if step.rewound.is_none() && step.height == Height(height) {
+            return rewound;
+        }
+    }
 }
 
 impl City {
     /// Follows contracts just deployed, with delayed messages `depth` L1 blocks deep; none where the judges are not installed.
-    async fn begin(name: &str, bufferable: bool, depth: u64) -> Option<(Anvil, Beacon, Self)> {
+    pub(crate) async fn begin(name: &str, bufferable: bool, depth: u64) -> Option<(Anvil, Beacon, Self)> {
+        Self::begin_with(name, bufferable, depth, WINDOW).await
+    }
+
+    /// The same, where delayed messages can be forced in, and clocks are too old, after `window` L1 blocks.
+    pub(crate) async fn begin_with(
+        name: &str,
+        bufferable: bool,
+        depth: u64,
+        window: u64,
+    ) -> Option<(Anvil, Beacon, Self)> {
         let (anvil, package) = judges()?;
         let anvil = Anvil::start(&anvil);
-        let contracts = Contracts::deploy(anvil.l1(), &package, bufferable, &addresses()).await;
+        let contracts = Contracts::deploy(anvil.l1(), &package, bufferable, window, &addresses()).await;
         let beacon = Beacon::new(&anvil.url, Slots::Number);
         let city = Self::new(contracts, name, depth).await;
         Some((anvil, beacon, city))
     }
 
-    async fn new(contracts: Contracts, name: &str, depth: u64) -> Self {
+    pub(crate) async fn new(contracts: Contracts, name: &str, depth: u64) -> Self {
         let folder = std::env::temp_dir().join(format!("lockstep-{name}-{}", std::process::id()));
         drop(fs::remove_dir_all(&folder));
-        let journal = Journal::open(&folder).expect("opens");
-        let (lane, script) = mpsc::unbounded_channel();
-        let initial = DelayedSource::initial(&contracts.l1, contracts.bridge, contracts.deployed_at).await;
-        let (l1, bridge) = (contracts.l1.clone(), contracts.bridge);
-        let adapter = Arbitrum::new(ArbitrumConfig { chain_id: CHAIN, quality: 5, delayed_depth: Some(depth) });
-        let delayed = move |position: &_| DelayedSource::new(l1, bridge, position);
-        let initial = initial.expect("the chain is initialised");
-        let stream = Stream::new(adapter, Box::new(Script(script)), delayed, journal, initial).await.expect("begins");
-        Self { contracts, stream, lane, height: 0, timestamp_ms: 0, folder }
+        let lane = Script::default();
+        let stream = follow(&contracts, &contracts.l1, &lane, &folder, depth).await;
+        Self { reach: contracts.l1.clone(), contracts, stream, lane, height: 0, timestamp_ms: 0, depth, folder }
+    }
+
+    /// Somebody else who numbers the messages of the same lane, and begins with what is in `folder`.
+    pub(crate) async fn another(&self, folder: &Path) -> Stream {
+        follow(&self.contracts, &self.reach, &self.lane, folder, self.depth).await
     }
 
     /// A lane block with `transactions`, that has seen L1 as it is now.
-    async fn lane_block(&mut self, transactions: Vec<Vec<u8>>) {
+    pub(crate) async fn lane_block(&mut self, transactions: Vec<Vec<u8>>) {
+        self.order(transactions).await;
+        self.catch_up().await;
+    }
+
+    /// Puts a block into the lane that nobody follows yet.
+    pub(crate) async fn order(&mut self, transactions: Vec<Vec<u8>>) {
         let latest = self.contracts.l1.latest().await.expect("anvil answers");
         self.height += 1;
         self.timestamp_ms = (self.timestamp_ms + 1).max(latest.timestamp * 1_000);
         let (height, timestamp_ms) = (Height(self.height), self.timestamp_ms);
         let block = LaneBlock { rollup: RollupId(CHAIN), height, timestamp_ms, l1: latest.origin(), transactions };
-        self.lane.send(block).expect("the stream is there");
-        self.stream.next().await.expect("the stream follows");
+        self.lane.0.lock().expect("nobody panics").push(block);
     }
 
-    async fn poster(&self, key: usize, target: Target) -> Poster {
-        let inbox =
-            InboxReader::new(self.contracts.l1.clone(), self.contracts.sequencer_inbox).await.expect("the inbox");
+    /// Follows the lane to its end; whether that ever went back.
+    pub(crate) async fn catch_up(&mut self) -> Option<u64> {
+        catch_up(&mut self.stream, self.height).await
+    }
+
+    pub(crate) async fn poster(&self, key: usize, target: Target) -> Poster {
+        let inbox = InboxReader::new(self.reach.clone(), self.contracts.sequencer_inbox).await.expect("the inbox");
         let secret = hex::decode_to_array(KEYS[key]).expect("hex");
         let config = SenderConfig { poll_ms: 20, ..SenderConfig::default() };
         let config = SenderConfig { sidecar: serde_json::from_value(json!("eip4844")).expect("a kind"), ..config };
-        let sender = Sender::new(self.contracts.l1.clone(), Signer::from_secret(secret).expect("a key"), config).await;
+        let sender = Sender::new(self.reach.clone(), Signer::from_secret(secret).expect("a key"), config).await;
         let config =
             PostConfig { target, max_delay_seconds: 0, brotli_quality: 5, poll_ms: 20, ..PostConfig::default() };
         let reader = self.stream.journal().reader();
@@ -308,15 +383,20 @@ impl City {
         )
     }
 
-    async fn posted(&self) -> u64 {
+    pub(crate) async fn posted(&self) -> u64 {
         let inbox =
             InboxReader::new(self.contracts.l1.clone(), self.contracts.sequencer_inbox).await.expect("the inbox");
         inbox.state().await.expect("anvil answers").messages
     }
 
+    /// Everything that was numbered.
+    pub(crate) fn messages(&self) -> Vec<FeedMessage> {
+        messages(&self.stream)
+    }
+
     /// Everything that was numbered, as batches should have it.
-    fn meant(&self) -> Vec<Event> {
-        let messages = self.stream.journal().reader().read(1, usize::MAX).expect("reads");
+    pub(crate) fn meant(&self) -> Vec<Event> {
+        let messages = self.messages();
         let event = |message: &FeedMessage| match message.is_delayed() {
             true => Event::Delayed,
             false => Event::Message {
@@ -329,8 +409,12 @@ impl City {
     }
 }
 
+pub(crate) fn messages(stream: &Stream) -> Vec<FeedMessage> {
+    stream.journal().reader().read(1, usize::MAX).expect("reads")
+}
+
 /// A transaction that is canonical and signed by nobody, with content that does not compress.
-fn transaction(index: u64, bytes: usize) -> Vec<u8> {
+pub(crate) fn transaction(index: u64, bytes: usize) -> Vec<u8> {
     use alloy_rlp::{Encodable, Header};
     let mut list = Vec::new();
     for number in [CHAIN, index, 1, 2, 21_000] {
@@ -351,7 +435,7 @@ fn transaction(index: u64, bytes: usize) -> Vec<u8> {
     [out, list].concat()
 }
 
-fn judges() -> Option<(PathBuf, PathBuf)> {
+pub(crate) fn judges() -> Option<(PathBuf, PathBuf)> {
     let named = |name| std::env::var_os(name).map(PathBuf::from);
     let found = named("LOCKSTEP_ANVIL").zip(named("LOCKSTEP_NITRO_CONTRACTS"));
     if found.is_none() {
@@ -360,105 +444,7 @@ fn judges() -> Option<(PathBuf, PathBuf)> {
     found
 }
 
-fn addresses() -> Vec<Address> {
+pub(crate) fn addresses() -> Vec<Address> {
     let address = |key: &&str| Signer::from_secret(hex::decode_to_array(*key).expect("hex")).expect("a key").address();
     KEYS.iter().map(address).collect()
-}
-
-#[tokio::test]
-async fn the_real_contracts_take_every_message_once_with_the_accumulators_that_we_compute() {
-    for (name, bufferable) in [("plain", false), ("buffered", true)] {
-        let Some((_anvil, beacon, mut city)) = City::begin(name, bufferable, DEPTH).await else { return };
-        let mut index = 0;
-        for round in 0..8 {
-            // A signed transaction in the delayed inbox, both ways there are, and a deposit.
-            city.contracts.delayed(&[&[4][..], &transaction(1_000 + round, 0)].concat(), "sendL2Message(bytes)").await;
-            city.contracts.delayed(&[0xff; 70], "sendL2MessageFromOrigin(bytes)").await;
-            transact(&city.contracts.l1, OWNER, Some(city.contracts.inbox), call("depositEth()", &[]), 5).await;
-            // Long enough at times that a buffer of delay is in use, and proof is wanted.
-            city.contracts.mine(round * 4).await;
-            for bytes in [100, 30_000, 60_000, 3_000] {
-                index += 1;
-                city.lane_block(vec![transaction(index, bytes), transaction(index + 500, bytes / 3)]).await;
-            }
-            let target = if round % 2 == 0 { Target::Calldata } else { Target::Blobs };
-            let mut poster = city.poster(0, target).await;
-            while poster.round().await.expect("the contract takes it, with our accumulator") {}
-            assert_eq!(city.posted().await, city.stream.position().next(), "round {round}");
-        }
-        assert!(city.stream.position().tip.delayed > 20, "delayed messages and the inbox's reports");
-        assert_eq!(city.contracts.derived(&beacon).await, city.meant());
-        fs::remove_dir_all(&city.folder).expect("cleans up");
-    }
-}
-
-#[tokio::test]
-async fn posters_that_are_killed_doubled_and_reorganised_under_post_nothing_twice_and_leave_nothing_out() {
-    let Some((_anvil, beacon, mut city)) = City::begin("trouble", true, DEPTH).await else { return };
-    for index in 0..24 {
-        city.contracts.delayed(&[index as u8; 40], "sendL2Message(bytes)").await;
-        city.contracts.mine(1).await;
-        city.lane_block(vec![transaction(index, 40_000)]).await;
-        match index % 4 {
-            // Killed while it works, wherever it is then.
-            0 => {
-                let mut poster = city.poster(0, Target::Calldata).await;
-                drop(tokio::time::timeout(Duration::from_millis(3 * index), poster.round()).await);
-            }
-            // Two at once.
-            1 => {
-                let (mut one, mut other) =
-                    (city.poster(0, Target::Calldata).await, city.poster(1, Target::Blobs).await);
-                let (one, other) = tokio::join!(one.round(), other.round());
-                for ended in [&one, &other] {
-                    assert!(
-                        matches!(ended, Ok(_) | Err(PostError::Reverted { .. } | PostError::Inbox(_))),
-                        "{ended:?}"
-                    );
-                }
-                assert!(one.is_ok() || other.is_ok());
-            }
-            // L1 takes back what was just posted.
-            2 => {
-                let mut poster = city.poster(0, Target::Blobs).await;
-                while poster.round().await.expect("posts") {}
-                city.contracts.reorganise(1 + index / 8).await;
-            }
-            _ => {}
-        }
-    }
-    let mut poster = city.poster(1, Target::Calldata).await;
-    while poster.round().await.expect("posts what is missing") {}
-    assert_eq!(city.posted().await, city.stream.position().next());
-    assert_eq!(city.contracts.derived(&beacon).await, city.meant());
-    fs::remove_dir_all(&city.folder).expect("cleans up");
-}
-
-#[tokio::test]
-async fn reorganisations_of_l1_of_one_to_ten_blocks_are_posted_over() {
-    const DEEPEST: u64 = 10;
-    // Delayed messages wait until no reorganisation of these can take them back.
-    let Some((_anvil, beacon, mut city)) = City::begin("reorganised", true, DEEPEST + 1).await else { return };
-    for depth in 1..=DEEPEST {
-        let target = if depth % 2 == 0 { Target::Blobs } else { Target::Calldata };
-        // Several batches, some of them below what is taken back.
-        for part in 0..4 {
-            city.contracts.delayed(&[part as u8; 40], "sendL2Message(bytes)").await;
-            city.lane_block(vec![transaction(4 * depth + part, 1_000)]).await;
-            city.contracts.mine(2).await;
-            let mut poster = city.poster(0, target).await;
-            while poster.round().await.expect("posts") {}
-        }
-        let (before, all) = (city.posted().await, city.stream.position().next());
-        assert_eq!(before, all);
-        city.contracts.reorganise(depth).await;
-        let after = city.posted().await;
-        assert!(after < before, "{depth} blocks were taken back, and no batch with them");
-        let mut poster = city.poster(1, target).await;
-        while poster.round().await.expect("posts again what was taken back") {}
-        assert_eq!(city.posted().await, city.stream.position().next(), "depth {depth}");
-    }
-    assert!(city.stream.position().tip.delayed > 5, "delayed messages were sequenced between reorganisations");
-    assert_eq!(city.contracts.derived(&beacon).await, city.meant());
-    fs::remove_dir_all(&city.folder).expect("cleans up");
 }
