@@ -81,12 +81,10 @@ impl Snapshot {
             ),
             format!("  finality    {}", self.finality()),
             format!(
-                "  bundles     {} ordered   {} pending   {} not ordered   refused {}",
-                self.ordered,
-                self.pending,
-                self.not_ordered,
-                self.refused()
+                "  bundles     {} ordered   {} pending   {} not ordered",
+                self.ordered, self.pending, self.not_ordered
             ),
+            format!("  refused     {}", self.refused()),
             String::new(),
             "  lane                 sequence    entries   verified to   followers".to_owned(),
         ];

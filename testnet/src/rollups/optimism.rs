@@ -159,9 +159,9 @@ impl Pages {
             (Some(bytes), Some(count)) if count > 0 => Some(bytes as f64 / count as f64),
             _ => None,
         };
-        let agreed = |page: &Option<serde_json::Value>| {
-            page.as_ref().and_then(|page| page.pointer("/derivation/agreed")).and_then(serde_json::Value::as_bool)
-        };
+        // Driver and poster derive, each on its own. One that was just started has read nothing yet.
+        let disagreement = [&drive, &post].into_iter().find_map(|page| status::text(page, "/derivation/disagreement"));
+        let safe = |page| status::number(page, "/derivation/safe/number");
         RollupView {
             rollup: ROLLUPS[0].0.0,
             stack: "OP Stack",
@@ -170,10 +170,12 @@ impl Pages {
             batches: status::number(&post, "/batchesPosted"),
             bytes: derived("/derivation/bytes"),
             bytes_per_transaction: per_transaction,
-            derived: derived("/derivation/safe/number"),
-            agreed: agreed(&drive) != Some(false) && agreed(&post) != Some(false),
+            derived: safe(&drive).max(safe(&post)),
+            agreed: disagreement.is_none(),
             skipped: status::number(&drive, "/skipped").unwrap_or(0),
-            trouble: status::text(&drive, "/trouble").or_else(|| status::text(&post, "/trouble")),
+            trouble: disagreement
+                .or_else(|| status::text(&drive, "/trouble"))
+                .or_else(|| status::text(&post, "/trouble")),
         }
     }
 }

@@ -26,9 +26,13 @@ pub(crate) fn lines(venues: &View) -> Vec<String> {
             "    under way       {undecided} undecided   {unapplied} unapplied   done {to} from 901, {back} from 902"
         ),
         format!("    ordered to      decided {}   applied {} (p50 / p99)", pair(to_decided), pair(to_applied)),
-        format!("    at no venue     {}", times(locked)),
+        format!(
+            "    at no venue     {}   price {}   {} liquidated",
+            pair(locked),
+            prices.join(" and "),
+            counts.liquidated
+        ),
         format!("    gas             {}", gas(&venues.settlements.gas)),
-        format!("  market            price {}   {} liquidated", prices.join(" and "), counts.liquidated),
         format!(
             "  margin            {} USDC = {} + {} + {} between",
             units(*paid_in),
