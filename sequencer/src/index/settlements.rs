@@ -16,7 +16,8 @@ use lockstep_protocol::{
     settlement::{
         Intent, LaneDecision, Subject, decision,
         records::{
-            DuePage, ExposurePage, RollupRecord, SettlementRecord, due_key, exposure_key, rollup_key, settlement_key,
+            DuePage, ExposurePage, RollupRecord, Seen, SettlementRecord, due_key, exposure_key, rollup_key,
+            settlement_key,
         },
     },
     state::Records,
@@ -72,7 +73,8 @@ impl Index {
         }
     }
 
-    /// Settlements with a leg on `rollup` that were not seen applied on every leg, by id, from after `after`.
+    /// Settlements with a leg on `rollup` that were not seen applied on every leg, or were then found short of something, by id,
+    /// from after `after`.
     pub fn unsettled(
         &self,
         rollup: RollupId,
@@ -215,7 +217,7 @@ impl Index {
             let row = known.expect("what was ordered or voided has a row");
             let row = SettlementRow { changed: height.0, ..row };
             if let Some(record) = outcome.writes.get(&settlement_key(&settlement)) {
-                let open = !read_record::<SettlementRecord>(record).settled;
+                let open = waits(&read_record(record));
                 for rollup in row.intent.transfer.legs.iter().map(|leg| leg.rollup) {
                     if self.rules.rollups.contains_key(&rollup) {
                         layer.unsettled.insert((rollup, settlement), open);
@@ -252,4 +254,10 @@ impl Index {
         let pages = pages.filter(move |page| Some(page.deadline) == deadline);
         pages.flat_map(|page| page.entries).map(|due| due.settlement)
     }
+}
+
+/// Whether somebody has to show something of it. Also one that was settled may be found short, after a reorganization: until it
+/// is shown covered, its rollup takes no new settlement.
+fn waits(record: &SettlementRecord) -> bool {
+    !record.settled || record.legs.iter().any(|leg| leg.seen == Seen::Shortfall)
 }

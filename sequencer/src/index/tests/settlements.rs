@@ -239,6 +239,41 @@ fn a_commit_is_told_at_each_step_until_nobody_waits_for_it() {
 }
 
 #[test]
+fn a_settled_transfer_that_turns_out_short_waits_again_until_it_is_covered() {
+    let mut chain = Chain::of(settling_genesis());
+    let facts = Facts { heads: vec![head(900, 1, Hash32([4; 32])), head(901, 1, Hash32([4; 32]))], ..Facts::default() };
+    chain.extend_with(facts, vec![], vec![]);
+    let bundle = settlement(&chain, 1, 20);
+    let sid = bundle.signed().bundle.settlement().expect("a settlement");
+    chain.extend(vec![], vec![bundle]);
+    chain.extend_with(both(sid, 2, LegStatus::Prepared), vec![], vec![]);
+    chain.extend_with(both(sid, 3, LegStatus::Committed), vec![], vec![]);
+    // The first rollup has another block 3; in its new history the debit finds too little, until somebody covers it.
+    let again = |mut certificate: HeadCertificate| {
+        certificate.head.incarnation = 1;
+        certificate
+    };
+    let heads = vec![again(head(900, 3, Hash32([5; 32])))];
+    chain.extend_with(Facts { heads, ..Facts::default() }, vec![], vec![]);
+    for (number, word) in [(4, LegStatus::Shortfall), (5, LegStatus::Committed)] {
+        let (certificate, observation) = shown(900, number, sid, 0, word);
+        let (heads, observations) = (vec![again(certificate)], vec![observation]);
+        chain.extend_with(Facts { heads, observations, ..Facts::default() }, vec![], vec![]);
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let index = Index::open(&folder.path().join("index.redb"), &chain.genesis).expect("an index");
+    for (height, waiting) in [(3, 1), (4, 0), (5, 0), (6, 1), (7, 0)] {
+        chain.replay(&index, usize::try_from(index.height().0).expect("small")..height);
+        for rollup in [900, 901] {
+            let page = index.unsettled(RollupId(rollup), None, 4).expect("readable");
+            assert_eq!(page.settlements.len(), waiting, "at height {height}");
+        }
+        let behind = index.rollup_status(RollupId(900)).expect("readable").expect("registered").record.shortfalls;
+        assert_eq!(behind, u32::from(height == 6));
+    }
+}
+
+#[test]
 fn who_is_late_is_a_change_of_the_settlement() {
     let (mut chain, settlements) = chain();
     for _ in 9..=15 {
