@@ -56,7 +56,7 @@ use crate::{
     metrics::Metrics,
     pool::{Pool, PoolConfig, StateView},
     public::{self, Lent},
-    rpc::{self, Outcomes, Server, ServerError, Service},
+    rpc::{self, Levels, Outcomes, Server, ServerError, Service},
 };
 
 /// Longest wait for calls that run when the node is stopped: most waits for a bundle are longer, and can be asked again.
@@ -236,6 +236,7 @@ impl Node {
             facts: facts.clone(),
             admission: Admission::start(pool.clone())?,
             outcomes: outcomes.clone(),
+            levels: Levels::new(&config.rollups),
             metrics: metrics.clone(),
             slow_subscriber: Duration::from_millis(config.rpc.slow_subscriber_ms),
             heartbeat: Duration::from_millis(config.pace.heartbeat_ms),

@@ -11,13 +11,15 @@ use jsonrpsee::{
 };
 use lockstep_protocol::{
     bundle::{SignedBundle, SignedCancel},
-    evidence::Reports,
+    evidence::{BundleState, Reports},
     genesis::Rollup,
     ids::{Account, BundleId, Hash32, Height, RollupId},
+    lane::LaneEntry,
     limits::{LIMITS, Limits},
     refusal::Refusal,
     rpc::{
-        BundleStatus, CancelSent, Fact, FactSent, HexBytes, LaneFee, Network, QueryError, Sent, StateProof, StateQuery,
+        BundleStatus, CancelSent, Fact, FactSent, HexBytes, LaneFee, LegStatus, Network, QueryError, Sent, StateProof,
+        StateQuery,
     },
 };
 use serde_json::value::RawValue;
@@ -25,7 +27,7 @@ use serde_json::value::RawValue;
 use crate::facts::{FACT_BYTES_MAX, Refused};
 
 use super::{
-    Failure, LANE_ITEMS_DEFAULT, LANE_ITEMS_MAX, OPENRPC, REPORTS_MAX, Service, WAIT_MS_MAX,
+    Failure, LANE_ITEMS_DEFAULT, LANE_ITEMS_MAX, OPENRPC, REPORTS_MAX, Service, WAIT_MS_MAX, levels,
     outcomes::Claim,
     params::Arguments,
     settlements::{get_corridors, get_decisions, get_rollup_status, get_settlement, get_unsettled, wait_settlement},
@@ -119,14 +121,33 @@ async fn send_fact(service: &Service, params: &Params<'_>) -> Answer<FactSent> {
 
 async fn get_bundle(service: &Service, params: &Params<'_>) -> Answer<BundleStatus> {
     let id: BundleId = Arguments::read(params, 1)?.next("bundleId")?;
-    service.outcomes.status(id)
+    Ok(with_levels(service, service.outcomes.status(id)?).await)
 }
 
 async fn wait_bundle(service: &Service, params: &Params<'_>) -> Answer<BundleStatus> {
     let mut arguments = Arguments::read(params, 2)?;
     let (id, timeout_ms): (BundleId, u64) = (arguments.next("bundleId")?, arguments.next("timeoutMs")?);
     // Longer waits are cut to the longest, not refused: the answer says that the bundle is pending, and one asks again.
-    service.outcomes.wait(id, Duration::from_millis(timeout_ms.min(WAIT_MS_MAX))).await
+    let status = service.outcomes.wait(id, Duration::from_millis(timeout_ms.min(WAIT_MS_MAX))).await?;
+    Ok(with_levels(service, status).await)
+}
+
+/// The status with what rollups' nodes say of its legs. Without their answers it is what it was.
+pub(super) async fn with_levels(service: &Service, mut status: BundleStatus) -> BundleStatus {
+    let BundleState::Ordered { height, .. } = status.state else { return status };
+    let id = status.bundle_id;
+    let legs = status.legs.iter_mut().filter(|leg| service.levels.knows(leg.rollup));
+    let fill = async |leg: &mut LegStatus| {
+        // A block that is pruned was ordered long ago.
+        let Ok(item) = service.feed.item(leg.rollup, height).await else { return };
+        let item = item.value();
+        let place = item.entries.iter().position(|LaneEntry::Leg { bundle, .. }| *bundle == id);
+        let Some(transactions) = place.and_then(|place| item.transactions.get(place)) else { return };
+        let ordered = levels::Ordered { bundle: id, transactions, timestamp_ms: item.header.timestamp_ms };
+        service.levels.fill(leg, &ordered).await;
+    };
+    futures::future::join_all(legs.map(fill)).await;
+    status
 }
 
 async fn get_header(service: &Service, params: &Params<'_>) -> Answer<Json> {

@@ -4,11 +4,13 @@
 //! beside it. The shapes are `lockstep_protocol::rpc`'s; answers come from the index, the log and the pool.
 //!
 //! * `methods`: what each method does, `params`: how its arguments are read, `failure`: how it says no.
-//! * `outcomes`: what became of a bundle, `subscribe`: who is told what happens, `calls`: how many calls run at once,
+//! * `outcomes`: what became of a bundle, `levels`: how far the rollups have brought it, `settlements`: how those stand.
+//! * `subscribe`: who is told what happens, `calls`: how many calls run at once,
 //!   `pages`: the three plain pages.
 
 mod calls;
 mod failure;
+mod levels;
 mod methods;
 mod outcomes;
 mod pages;
@@ -40,6 +42,7 @@ use crate::{
 
 pub use calls::CallMetrics;
 pub use failure::Failure;
+pub use levels::Levels;
 pub use outcomes::{Claim, Outcomes};
 pub use subscribe::SubscriptionMetrics;
 
@@ -91,6 +94,8 @@ pub struct Service {
     pub admission: Admission,
     /// What became of bundles.
     pub outcomes: Arc<Outcomes>,
+    /// How far the rollups have brought it.
+    pub levels: Levels,
     /// The node's numbers.
     pub metrics: Arc<Metrics>,
     /// A subscriber that takes no message for this long is cut off.

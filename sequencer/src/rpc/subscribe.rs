@@ -3,7 +3,7 @@
 //! A subscriber is a place in the feed: it reads from the archive until it has caught up, then what is new. All take the same
 //! JSON, written once. One that takes nothing for too long is cut off, and told where to resume; it slows nobody.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jsonrpsee::{
     PendingSubscriptionSink, RpcModule, SubscriptionMessage, SubscriptionSink,
@@ -12,8 +12,9 @@ use jsonrpsee::{
     types::{ErrorObjectOwned, Params},
 };
 use lockstep_protocol::{
-    ids::{Height, RollupId},
-    rpc::QueryError,
+    evidence::BundleState,
+    ids::{BundleId, Height, RollupId},
+    rpc::{BundleStatus, LegStatus, Level, QueryError},
 };
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
@@ -21,12 +22,16 @@ use prometheus_client::{
 };
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{Failure, Service, params::Arguments};
+use super::{Failure, Service, methods::with_levels, params::Arguments};
 use crate::index::feed::FeedError;
 
 /// A quiet lane's follower is given a proof that there was nothing at least every so many heights: half a minute of an idle
 /// network, a second of a busy one.
 const QUIET_HEIGHTS: u64 = 32;
+/// How often rollups are asked how far a bundle is that somebody follows.
+const STATUS_INTERVAL: Duration = Duration::from_millis(500);
+/// A pending bundle is looked at again after this, although nothing was heard of it.
+const STATUS_HOLD: Duration = Duration::from_secs(10);
 /// Lane heights looked up at once.
 const HEIGHTS_AT_ONCE: usize = 64;
 
@@ -63,6 +68,12 @@ pub(super) fn register(module: &mut RpcModule<Arc<Service>>) -> Result<(), Regis
         "lockstep_unsubscribeLane",
         |params, pending, service, _| async move { subscribe(&service, &params, pending, What::Lane).await },
     )?;
+    module.register_subscription(
+        "lockstep_subscribeBundle",
+        "lockstep_bundle",
+        "lockstep_unsubscribeBundle",
+        |params, pending, service, _| async move { subscribe(&service, &params, pending, What::Bundle).await },
+    )?;
     Ok(())
 }
 
@@ -70,6 +81,14 @@ pub(super) fn register(module: &mut RpcModule<Arc<Service>>) -> Result<(), Regis
 enum What {
     Headers,
     Lane,
+    Bundle,
+}
+
+/// What a subscriber is told of.
+enum Topic {
+    Headers,
+    Lane(RollupId),
+    Bundle(BundleId),
 }
 
 /// A subscriber's place.
@@ -94,7 +113,7 @@ async fn subscribe(
     pending: PendingSubscriptionSink,
     what: What,
 ) -> Result<(), SubscriptionError> {
-    let (rollup, next) = match arguments(service, params, what) {
+    let (topic, next) = match arguments(service, params, what) {
         Ok(arguments) => arguments,
         Err(failure) => {
             pending.reject(ErrorObjectOwned::from(failure)).await;
@@ -105,9 +124,10 @@ async fn subscribe(
     let numbers = &service.metrics.subscriptions;
     numbers.open.inc();
     let mut subscriber = Subscriber { service, sink, next };
-    let end = match rollup {
-        None => subscriber.headers().await,
-        Some(rollup) => subscriber.lane(rollup).await,
+    let end = match topic {
+        Topic::Headers => subscriber.headers().await,
+        Topic::Lane(rollup) => subscriber.lane(rollup).await,
+        Topic::Bundle(id) => subscriber.bundle(id).await,
     };
     numbers.open.dec();
     match end {
@@ -119,25 +139,26 @@ async fn subscribe(
     }
 }
 
-/// The lane, if one is asked for, and the height to begin with: by default the next block.
-fn arguments(service: &Service, params: &Params<'_>, what: What) -> Result<(Option<RollupId>, Height), Failure> {
+/// What is asked for, and the height to begin with: by default the next block.
+fn arguments(service: &Service, params: &Params<'_>, what: What) -> Result<(Topic, Height), Failure> {
     let tip = service.index.height();
-    let (rollup, from) = match what {
-        What::Headers => (None, Arguments::read(params, 1)?.optional("fromHeight")?),
+    let (topic, from) = match what {
+        What::Headers => (Topic::Headers, Arguments::read(params, 1)?.optional("fromHeight")?),
+        What::Bundle => (Topic::Bundle(Arguments::read(params, 1)?.next("bundleId")?), None),
         What::Lane => {
             let mut arguments = Arguments::read(params, 2)?;
             let rollup: RollupId = arguments.next("rollup")?;
             if !service.index.rules().rollups.contains_key(&rollup) {
                 return Err(QueryError::UnknownRollup { rollup }.into());
             }
-            (Some(rollup), arguments.optional("fromHeight")?)
+            (Topic::Lane(rollup), arguments.optional("fromHeight")?)
         }
     };
     let from = from.unwrap_or(tip.next()).max(Height(1));
     if from > tip.next() {
         return Err(QueryError::AheadOfTip { height: from, tip }.into());
     }
-    Ok((rollup, from))
+    Ok((topic, from))
 }
 
 impl Subscriber<'_> {
@@ -173,6 +194,47 @@ impl Subscriber<'_> {
             }
             if let Err(end) = self.wait(&mut heights).await {
                 return end;
+            }
+        }
+    }
+
+    /// Each change of a bundle's status, until nothing of it will change any more.
+    async fn bundle(&mut self, id: BundleId) -> End {
+        let service = self.service;
+        let mut told: Option<BundleStatus> = None;
+        loop {
+            let status = tokio::select! {
+                status = service.outcomes.wait(id, if told.is_none() { Duration::ZERO } else { STATUS_HOLD }) => status,
+                () = self.sink.closed() => return End::Left,
+            };
+            let status = match status {
+                Ok(status) => with_levels(service, status).await,
+                // It may be on its way to this node.
+                Err(Failure::Query(QueryError::UnknownBundle { .. })) => {
+                    tokio::select! {
+                        () = tokio::time::sleep(STATUS_INTERVAL) => continue,
+                        () = self.sink.closed() => return End::Left,
+                    }
+                }
+                Err(failure) => return End::Told(failure),
+            };
+            let is_new = told.as_ref().is_none_or(|told| (told.state, &told.legs) != (status.state, &status.legs));
+            if is_new && let Err(end) = self.send(&to_raw_value(&status).expect("a status has a JSON form")).await {
+                return end;
+            }
+            let pending = status.state == BundleState::Pending;
+            let last = |leg: &LegStatus| leg.level == Level::Final || !service.levels.knows(leg.rollup);
+            if !pending && status.legs.iter().all(last) {
+                self.sink.closed().await;
+                return End::Left;
+            }
+            told = Some(status);
+            // One that is pending is waited for; of a rollup nobody tells when it has moved.
+            if !pending {
+                tokio::select! {
+                    () = tokio::time::sleep(STATUS_INTERVAL) => {}
+                    () = self.sink.closed() => return End::Left,
+                }
             }
         }
     }

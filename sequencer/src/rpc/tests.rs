@@ -565,6 +565,44 @@ async fn subscribers_are_told_the_past_and_then_the_present_without_a_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_is_followed_from_its_order_to_the_finality_of_its_legs() {
+    let network = TestNetwork::deal(1);
+    let signed = fixture::signed(0, 0, 1);
+    let chain: levels::tests::Shared = Default::default();
+    let (rpc, _rollup) = levels::tests::serve(&chain).await;
+    let mut config = network.config(0);
+    config.rollups = vec![config::RollupConfig { id: fixture::ROLLUP_A, rpc, poll_ms: 50 }];
+    let node = Node::start(&config).await.expect("started");
+    reached(&node, 1).await;
+    let id = signed.bundle.id();
+    let mut socket = Socket::open(node.rpc_address()).await;
+    // Before it was sent: it may be on its way.
+    socket.subscribe(1, "lockstep_subscribeBundle", json!([id])).await;
+    result(&node, "lockstep_sendBundle", json!([hex_of(&signed)])).await;
+    let mut told = async || loop {
+        let status = socket.receive().await["params"]["result"].clone();
+        check(&description(), &described("lockstep_subscribeBundle")["x-subscription"]["item"], &status)
+            .expect("as described");
+        if status["state"] == "ordered" {
+            let leg = |place: usize| status["legs"][place]["level"].as_str().expect("a level").to_owned();
+            break (leg(0), leg(1), status["legs"][0]["block"].clone());
+        }
+    };
+    assert_eq!(told().await, ("ordered".into(), "ordered".into(), Value::Null));
+    let transaction = levels::tests::hash_of(&signed.bundle.legs[0].transactions[0]);
+    chain.lock().expect("whole").executed.insert(transaction, 5);
+    assert_eq!(told().await, ("executed".into(), "ordered".into(), json!(5)));
+    chain.lock().expect("whole").safe = Some(5);
+    assert_eq!(told().await, ("safe".into(), "ordered".into(), json!(5)));
+    chain.lock().expect("whole").finalized = Some(6);
+    assert_eq!(told().await, ("final".into(), "ordered".into(), json!(5)));
+    let status = result(&node, "lockstep_getBundle", json!([id])).await;
+    assert_eq!((&status["legs"][0]["level"], &status["legs"][1]["level"]), (&json!("final"), &json!("ordered")));
+    assert_eq!(result(&node, "lockstep_waitBundle", json!([id, 1])).await["legs"], status["legs"]);
+    stop(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_that_takes_nothing_is_cut_off_and_told_where_to_resume() {
     let network = TestNetwork::deal(1);
     let node = network.start(0).await;
