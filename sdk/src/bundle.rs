@@ -9,6 +9,7 @@ use lockstep_protocol::{
     limits::MAX_VALIDITY,
     refusal::Refusal,
     rpc::LaneFee,
+    settlement::MarginTransfer,
     signature::AccountKey,
 };
 use std::collections::BTreeMap;
@@ -46,6 +47,7 @@ pub struct BundleBuilder {
     max_fee: Option<u64>,
     margin_percent: u64,
     legs: BTreeMap<RollupId, Vec<Transaction>>,
+    kind: Kind,
 }
 
 /// A builder lacks something, or what it has makes no bundle.
@@ -74,6 +76,7 @@ impl Default for BundleBuilder {
             max_fee: None,
             margin_percent: DEFAULT_MARGIN_PERCENT,
             legs: BTreeMap::new(),
+            kind: Kind::Plain,
         }
     }
 }
@@ -94,6 +97,12 @@ impl BundleBuilder {
     /// not matter.
     pub fn leg(mut self, rollup: RollupId, transactions: impl IntoIterator<Item = Vec<u8>>) -> Self {
         self.legs.entry(rollup).or_default().extend(transactions.into_iter().map(Transaction));
+        self
+    }
+
+    /// Makes it a settlement, whose legs' transactions prepare what `transfer` moves: see [`crate::transfer`].
+    pub fn settlement(mut self, transfer: MarginTransfer) -> Self {
+        self.kind = Kind::Settlement(transfer);
         self
     }
 
@@ -155,7 +164,7 @@ impl BundleBuilder {
             tip: self.tip,
             max_fee: self.max_fee.ok_or(BuildError::NoMaxFee)?,
             legs: self.legs.into_iter().map(|(rollup, transactions)| Leg { rollup, transactions }).collect(),
-            kind: Kind::Plain,
+            kind: self.kind,
         };
         bundle.check_shape(network)?;
         Ok(bundle.sign(key))

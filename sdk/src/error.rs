@@ -7,7 +7,7 @@ use std::{collections::VecDeque, fmt, time::Duration};
 use lockstep_protocol::{
     certificate::CertificateError,
     evidence::EvidenceError,
-    ids::{Account, Hash32, Height, NetworkId, RollupId},
+    ids::{Account, Hash32, Height, NetworkId, RollupId, SettlementId},
     lane::LaneError,
     refusal::Refusal,
     rpc::{FactRefused, QueryError},
@@ -48,6 +48,20 @@ pub enum CheckError {
     Lane(#[from] LaneError),
     #[error(transparent)]
     Decisions(#[from] DecisionError),
+    #[error("asked for decisions after number {asked}, answered with those after {found}")]
+    Sequence { asked: u64, found: u64 },
+    #[error("decisions without the lane that they lead to")]
+    NoItem,
+    #[error("{decisions} decisions with {intents} settlements")]
+    Intents { decisions: usize, intents: usize },
+    #[error("what settlement {asked} is said to move has id {found}")]
+    Intent { asked: SettlementId, found: SettlementId },
+    #[error("the legs given for the decision of settlement {0} are not its legs on this rollup")]
+    DecidedLegs(SettlementId),
+    #[error("asked for settlement {asked}, answered with {found}")]
+    Settlement { asked: SettlementId, found: SettlementId },
+    #[error("settlement {0} is not among the decisions of the block that decided it")]
+    Undecided(SettlementId),
     #[error("the node says that it is of network {found}, the client is of {expected}")]
     Network { expected: NetworkId, found: NetworkId },
     #[error("the node names another group key than the one that this client was given")]
@@ -175,12 +189,12 @@ pub enum Error {
     /// what that does not say.
     #[error("refused: {refusal} [{faults}]")]
     Refused { refusal: Refusal, faults: Faults },
+    /// Every node that answered refused the fact.
+    #[error("fact refused: {refused} [{faults}]")]
+    FactRefused { refused: FactRefused, faults: Faults },
     /// The bundle or cancel was refused here, before it was sent anywhere.
     #[error("refused before sending: {0}")]
     Invalid(Refusal),
-    /// No node that answered has a use for the fact.
-    #[error("fact refused: {refused} [{faults}]")]
-    FactRefused { refused: FactRefused, faults: Faults },
     #[error("{query} [{faults}]")]
     Query { query: QueryError, faults: Faults },
     #[error("no node gave an answer that can be believed: {faults}")]
@@ -208,11 +222,11 @@ impl Error {
         if let Some(refusal) = refusal {
             return Self::Refused { refusal, faults };
         }
-        let refused = faults.iter().rev().find_map(|fault| match &fault.fault {
+        let fact = faults.iter().rev().find_map(|fault| match &fault.fault {
             Fault::Fact(refused) => Some(refused.clone()),
             _ => None,
         });
-        if let Some(refused) = refused {
+        if let Some(refused) = fact {
             return Self::FactRefused { refused, faults };
         }
         let query = faults.iter().rev().find_map(|fault| match &fault.fault {

@@ -40,6 +40,11 @@
 //! | follow a rollup's lane | [`Client::follow`] | proven, item by item, without gaps |
 //! | follow your account | [`Client::reports`] | proven, numbered, without gaps |
 //! | know balance, nonces, base fees | [`Client::account`], [`Client::lane`] | proven |
+//! | move margin between venues | [`MarginTransfer`], [`Client::run_transfer`] | each step proven; levels and venues' reasons are words |
+//! | know why a transfer would be refused | [`Client::dry_run`], [`transfer::Venue`] | the log's rules over proven records; the rollups' word |
+//! | know how a settlement stands, and how it was decided | [`Client::settlement_record`], [`Client::prove_decision`] | proven; [`DecisionProof`] convinces third parties too |
+//! | take a lane's decisions to a contract | [`Client::decisions`] | proven, each with what it is of |
+//! | know what is open, what may move | [`Client::unsettled`], [`Client::rollup_status`], [`Client::corridors`] | a node's word; what a settlement moves is proven by its id |
 //! | estimate a fee | [`Client::prepare`], [`BundleBuilder::estimate`] | a node's word, bounded by `max_fee` |
 //!
 //! # Retries
@@ -61,6 +66,7 @@
 
 pub mod bundle;
 pub mod client;
+pub mod decision;
 pub mod error;
 mod feed;
 pub mod follow;
@@ -69,16 +75,19 @@ mod nodes;
 pub mod proof;
 pub mod reports;
 mod rpc;
-mod settlement;
+mod settlements;
 pub mod submit;
+pub mod transfer;
 pub mod trust;
 
 pub use lockstep_protocol as protocol;
 
 pub use bundle::BundleBuilder;
 pub use client::Client;
+pub use decision::{DecisionProof, Verdict};
 pub use error::{Error, Fault};
 pub use follow::LaneFollower;
 pub use node::NodeStats;
 pub use submit::{Outcome, SubmitError};
+pub use transfer::MarginTransfer;
 pub use trust::{Evidence, Trust};

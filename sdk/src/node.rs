@@ -222,7 +222,7 @@ pub(crate) fn fault_of(error: RpcError, timeout: Duration) -> Fault {
 }
 
 /// An error with its causes: the outermost alone mostly says nothing.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -235,7 +235,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     clip(text)
 }
 
-fn clip(text: String) -> String {
+pub(crate) fn clip(text: String) -> String {
     match text.char_indices().nth(MAX_DETAIL) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,

@@ -86,6 +86,12 @@ impl Nodes {
         }
     }
 
+    /// Prefers the next node from now on: the last one had nothing to tell, which nobody can prove.
+    pub(crate) fn rotate(&self) {
+        let next = (self.preferred() + 1) % self.len();
+        self.preferred.store(next, Ordering::Relaxed);
+    }
+
     /// How long a call may take that is to end by `deadline`.
     pub(crate) fn call_timeout(&self, deadline: Instant) -> Duration {
         self.call_timeout.min(deadline.saturating_duration_since(Instant::now()))
@@ -145,7 +151,8 @@ fn worth_another_try(fault: &Fault) -> bool {
         Fault::Unreachable { .. } | Fault::Timeout { .. } | Fault::Rpc { .. } | Fault::Behind { .. } => true,
         Fault::Query(query) => matches!(query, QueryError::NotReady { .. }),
         Fault::Refused(refusal) => crate::submit::passes_by_itself(refusal),
-        Fault::Fact(_) | Fault::Malformed { .. } | Fault::Lie(_) | Fault::Nothing { .. } => false,
+        Fault::Fact(refused) => refused.reason == "not_ready",
+        Fault::Malformed { .. } | Fault::Lie(_) | Fault::Nothing { .. } => false,
     }
 }
 

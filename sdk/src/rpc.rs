@@ -15,8 +15,9 @@ use lockstep_protocol::{
     lane::LaneItem,
     limits::Limits,
     rpc::{
-        BundleStatus, CancelSent, CorridorStatus, DecisionPage, Fact, FactSent, FinalHeader, HexBytes, LaneFee,
-        LanePage, Message, Network, RollupStatus, Sent, SettlementStatus, StateProof, StateQuery, UnsettledPage,
+        BundleStatus, CancelSent, CorridorStatus, DecisionPage, Fact, FactRefused, FactSent, FinalHeader, HexBytes,
+        LaneFee, LanePage, Message, Network, RollupStatus, Sent, SettlementStatus, StateProof, StateQuery,
+        UnsettledPage,
     },
     wire::Wire,
 };
@@ -111,7 +112,7 @@ pub(crate) async fn get_settlement(
     node.call("getSettlement", params![settlement], timeout).await
 }
 
-/// Asks the node to answer when the settlement has changed after a height, or after `hold`.
+/// Asks the node to answer when a block above `after` has changed the settlement, or after `hold`.
 pub(crate) async fn wait_settlement(
     node: &Node,
     settlement: SettlementId,
@@ -133,6 +134,7 @@ pub(crate) async fn get_unsettled(
     node.call("getUnsettled", params![rollup, after, max], timeout).await
 }
 
+/// At most `max` decisions from number `from`, up to the end of a block.
 pub(crate) async fn get_decisions(
     node: &Node,
     rollup: RollupId,
@@ -152,7 +154,14 @@ pub(crate) async fn get_corridors(node: &Node, timeout: Duration) -> Result<Vec<
 }
 
 pub(crate) async fn send_fact(node: &Node, fact: &Fact, timeout: Duration) -> Result<FactSent, Fault> {
-    node.call("sendFact", params![fact], timeout).await
+    match node.call("sendFact", params![fact], timeout).await {
+        // Reasons of facts and of bundles partly have the same names.
+        Err(Fault::Refused(refusal)) => {
+            let (reason, detail) = (refusal.reason().to_owned(), refusal.to_string());
+            Err(Fault::Fact(FactRefused { reason, detail }))
+        }
+        result => result,
+    }
 }
 
 /// Items of a lane from a height, pushed.

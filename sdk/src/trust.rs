@@ -9,8 +9,13 @@ use lockstep_protocol::{
     evidence::{self, BundleState, Reports},
     genesis::{Genesis, GroupKeyBytes},
     header::Header,
-    ids::{Account, Hash32, Height, NetworkId, RollupId},
-    rpc::{FinalHeader, StateProof, StateQuery},
+    ids::{Account, Hash32, Height, NetworkId, RollupId, SettlementId},
+    lane::{self, LaneItem},
+    rpc::{DecisionPage, FinalHeader, StateProof, StateQuery},
+    settlement::{
+        DecidedLeg, Intent,
+        records::{InFlightRecord, RollupRecord, SettlementRecord},
+    },
     state::{LaneRecord, Record, Stored},
 };
 use serde::{Deserialize, Serialize};
@@ -123,6 +128,83 @@ impl Trust {
         }
         Ok(Some(record))
     }
+
+    /// Checks the answer to a question for a settlement, and gives its record.
+    pub fn check_settlement(
+        &self,
+        settlement: SettlementId,
+        answer: &StateProof,
+    ) -> Result<Option<SettlementRecord>, CheckError> {
+        self.check_record(StateQuery::Settlement(settlement), answer)
+    }
+
+    /// Checks the answer to a question for what the log knows of a rollup.
+    pub fn check_rollup(&self, rollup: RollupId, answer: &StateProof) -> Result<Option<RollupRecord>, CheckError> {
+        self.check_record(StateQuery::Rollup(rollup), answer)
+    }
+
+    /// Checks the answer to a question for what an account has under way.
+    pub fn check_in_flight(&self, account: Account, answer: &StateProof) -> Result<Option<InFlightRecord>, CheckError> {
+        self.check_record(StateQuery::InFlight(account), answer)
+    }
+
+    /// Checks that a lane stood so at a final height: its certificate, and the path to its leaf. What the item contains
+    /// beside its leaf is not checked.
+    pub fn check_leaf(&self, rollup: RollupId, item: &LaneItem) -> Result<(), CheckError> {
+        let found = item.leaf.rollup;
+        if found != rollup {
+            return Err(CheckError::Rollup { asked: rollup, found });
+        }
+        lane::LaneFollower::from_item(self.verifier.clone(), item)?;
+        Ok(())
+    }
+
+    /// Checks the answer to a question for decisions of a lane from number `from`: that they lead to a final leaf, and that
+    /// each is of the settlement that is given for it. Decisions that are left out at the end do not show.
+    pub fn check_decisions(&self, rollup: RollupId, from: u64, page: &DecisionPage) -> Result<(), CheckError> {
+        let decisions = &page.range.decisions;
+        if decisions.len() != page.intents.len() {
+            return Err(CheckError::Intents { decisions: decisions.len(), intents: page.intents.len() });
+        }
+        if decisions.is_empty() {
+            return Ok(());
+        }
+        let asked = from.max(1) - 1;
+        if page.range.sequence != asked {
+            return Err(CheckError::Sequence { asked, found: page.range.sequence });
+        }
+        let item = page.item.as_ref().ok_or(CheckError::NoItem)?;
+        self.check_leaf(rollup, item)?;
+        page.range.verify(&item.leaf)?;
+        for (decision, intent) in decisions.iter().zip(&page.intents) {
+            self.check_intent(decision.settlement, intent)?;
+            if !legs_on(rollup, intent).eq(decision.legs.iter().copied()) {
+                return Err(CheckError::DecidedLegs(decision.settlement));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that a settlement moves what it is said to: its id vouches for it.
+    pub fn check_intent(&self, settlement: SettlementId, intent: &Intent) -> Result<(), CheckError> {
+        let found = intent.sid(self.network());
+        if found == settlement { Ok(()) } else { Err(CheckError::Intent { asked: settlement, found }) }
+    }
+
+    pub(crate) fn check_record<T: Stored>(
+        &self,
+        query: StateQuery,
+        answer: &StateProof,
+    ) -> Result<Option<T>, CheckError> {
+        let record = self.check_state(query, answer)?;
+        Ok(record.map(|record| T::from_record(&record)).transpose()?)
+    }
+}
+
+/// What a decision on a settlement applies to on one rollup.
+fn legs_on(rollup: RollupId, intent: &Intent) -> impl Iterator<Item = DecidedLeg> + '_ {
+    let legs = (0_u8..).zip(&intent.transfer.legs).filter(move |(_, leg)| leg.rollup == rollup);
+    legs.map(|(index, leg)| DecidedLeg { index, escrow: leg.escrow })
 }
 
 impl Evidence {

@@ -9,4 +9,8 @@ mod lies;
 mod node;
 mod outcomes;
 mod reports;
+mod rollup;
+mod settlements;
+mod settling;
+mod transfers;
 mod world;

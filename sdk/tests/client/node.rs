@@ -18,13 +18,13 @@ use lockstep_sdk::{
     protocol::{
         bundle::{SignedBundle, SignedCancel},
         evidence::{BundleState, Reports},
-        ids::{Account, BundleId, Height, RollupId},
+        ids::{Account, BundleId, Hash32, Height, RollupId, SettlementId},
         lane::LaneItem,
         limits::LIMITS,
         refusal::Refusal,
         rpc::{
-            BundleStatus, CancelSent, FinalHeader, HexBytes, LaneFee, LanePage, Network, QueryError, Sent, StateProof,
-            StateQuery, codes,
+            BundleStatus, CancelSent, DecisionPage, Fact, FactRefused, FactSent, FinalHeader, HexBytes, LaneFee,
+            LanePage, Network, QueryError, Sent, SettlementStatus, StateProof, StateQuery, UnsettledPage, codes,
         },
         wire::Wire,
     },
@@ -44,6 +44,11 @@ pub(crate) struct Script {
     pub(crate) state: Change<StateProof>,
     pub(crate) reports: Change<Reports>,
     pub(crate) page: Change<LanePage>,
+    pub(crate) settlement: Change<SettlementStatus>,
+    pub(crate) unsettled: Change<UnsettledPage>,
+    pub(crate) decisions: Change<DecisionPage>,
+    /// Whether a fact is taken.
+    pub(crate) fact: Box<dyn Fn(&Fact) -> Result<(), FactRefused> + Send + Sync>,
     /// An item that is pushed to subscribers; `None` leaves it out.
     pub(crate) push: Box<dyn Fn(LaneItem) -> Vec<LaneItem> + Send + Sync>,
     /// Whether a bundle is taken. With the number of the attempt at this node, from 1.
@@ -66,6 +71,10 @@ impl Default for Script {
             state: Box::new(|truth| truth),
             reports: Box::new(|truth| truth),
             page: Box::new(|truth| truth),
+            settlement: Box::new(|truth| truth),
+            unsettled: Box::new(|truth| truth),
+            decisions: Box::new(|truth| truth),
+            fact: Box::new(|_| Ok(())),
             push: Box::new(|truth| vec![truth]),
             send: Box::new(|_, _| Ok(())),
             no_push: false,
@@ -179,6 +188,12 @@ impl Served {
         None
     }
 
+    fn settlement(&self, settlement: SettlementId) -> Result<SettlementStatus, ErrorObjectOwned> {
+        let status = self.world.settlement(settlement, self.tip());
+        let status = status.ok_or_else(|| query(codes::NOT_FOUND, QueryError::UnknownSettlement { settlement }))?;
+        Ok((self.script.settlement)(status))
+    }
+
     fn status(&self, bundle_id: BundleId) -> BundleStatus {
         let state = self.state_of(bundle_id).unwrap_or(BundleState::Pending);
         BundleStatus { bundle_id, state, legs: Vec::new(), tip: self.tip() }
@@ -265,6 +280,36 @@ fn module(served: Arc<Served>) -> RpcModule<Arc<Served>> {
         let outcome = async { while served.state_of(id).is_none() && moves.changed().await.is_ok() {} };
         let _ = tokio::time::timeout(Duration::from_millis(hold_ms), outcome).await;
         Ok(served.status(id))
+    });
+    method!("getSettlement", |served, params| {
+        let settlement: SettlementId = params.one()?;
+        served.settlement(settlement)
+    });
+    method!("waitSettlement", |served, params| {
+        let (settlement, after, hold_ms): (SettlementId, Height, u64) = params.parse()?;
+        let mut moves = served.tip.subscribe();
+        let changed = async {
+            let is_told = || served.settlement(settlement).is_ok_and(|status| status.changed > after);
+            while !is_told() && moves.changed().await.is_ok() {}
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(hold_ms), changed).await;
+        served.settlement(settlement)
+    });
+    method!("getUnsettled", |served, params| {
+        let (rollup, _, _): (RollupId, Option<SettlementId>, u64) = params.parse()?;
+        Ok((served.script.unsettled)(served.world.unsettled(rollup, served.tip())))
+    });
+    method!("getDecisions", |served, params| {
+        let (rollup, from, max): (RollupId, u64, usize) = params.parse()?;
+        Ok((served.script.decisions)(served.world.decisions(rollup, from, max, served.tip())))
+    });
+    method!("getRollupStatus", |served, params| { Ok(served.world.rollup_status(params.one()?, served.tip())) });
+    method!("getCorridors", |served, _params| { Ok(served.world.corridors(served.tip())) });
+    method!("sendFact", |served, params| {
+        let fact: Fact = params.one()?;
+        (served.script.fact)(&fact)
+            .map_err(|refused| ErrorObjectOwned::owned(codes::REFUSED, refused.to_string(), Some(refused)))?;
+        Ok(FactSent { digest: Hash32([1; 32]), height: served.tip() })
     });
     if !no_push {
         module

@@ -24,18 +24,27 @@ use commonware_storage::{
 use commonware_utils::{NZU64, NZUsize, sequence::FixedBytes};
 use lockstep_sdk::{
     protocol::{
-        body::{CheckedBody, CheckedBundle},
+        body::{CheckedBody, CheckedBundle, Facts},
         bundle::{SignedBundle, SignedCancel, Transaction},
         certificate::{Certificate, CertificateSignature, Finality},
         evidence::Reports,
         genesis::{Balance, Format, Genesis, GroupKeyBytes, Rollup, Rules},
         header::Header,
-        ids::{Account, Hash32, Height, RollupId},
+        ids::{Account, Hash32, Height, RollupId, SettlementId},
         lane::{LaneEntry, LaneItem, LaneLeaf},
         report::{self, Report},
-        rpc::{HexBytes, LanePage, StateProof, StateQuery},
+        rpc::{
+            CorridorStatus, DecisionPage, HexBytes, LanePage, OrderedBy, RollupStatus, SettlementStatus, StateProof,
+            StateQuery, UnsettledPage,
+        },
+        settlement::{
+            DecisionRange, Intent, LaneDecision, decision,
+            records::{
+                ExposurePage, RollupRecord, SettlementRecord, exposure_key, in_flight_key, rollup_key, settlement_key,
+            },
+        },
         signature::AccountKey,
-        state::{Key, Record, Records, account_key, lane_key, treasury_key},
+        state::{Key, Record, Records, Stored, account_key, lane_key, treasury_key},
         transition::{Position, apply, genesis_lanes},
         tree::Tree,
     },
@@ -52,10 +61,14 @@ type Database<E> = fixed::Db<mmr::Family, E, FixedBytes<32>, FixedBytes<256>, Bl
 /// What one block orders.
 pub(crate) type Content = (Vec<SignedCancel>, Vec<SignedBundle>);
 
+/// What one block is told and orders.
+pub(crate) type Told = (Facts, Vec<SignedCancel>, Vec<SignedBundle>);
+
 pub(crate) struct World {
     pub(crate) genesis: Genesis,
     pub(crate) blocks: Vec<Block>,
     reports: BTreeMap<Account, Vec<Report>>,
+    settlements: BTreeMap<SettlementId, (Intent, OrderedBy)>,
 }
 
 pub(crate) struct Block {
@@ -64,6 +77,7 @@ pub(crate) struct Block {
     leaves: Vec<LaneLeaf>,
     entries: BTreeMap<RollupId, Vec<LaneEntry>>,
     transactions: BTreeMap<RollupId, Vec<Vec<Transaction>>>,
+    decisions: BTreeMap<RollupId, Vec<LaneDecision>>,
     proofs: BTreeMap<Key, (Option<Record>, Vec<u8>)>,
 }
 
@@ -119,7 +133,12 @@ impl World {
     }
 
     pub(crate) fn of(network: &str, group_seed: u8, contents: Vec<Content>) -> Arc<Self> {
-        let genesis = genesis(network, &group(group_seed));
+        let told = contents.into_iter().map(|(cancels, bundles)| (Facts::default(), cancels, bundles));
+        Self::grown(genesis(network, &group(group_seed)), group_seed, told.collect())
+    }
+
+    /// A chain from `genesis`, under its group key.
+    pub(crate) fn grown(genesis: Genesis, group_seed: u8, contents: Vec<Told>) -> Arc<Self> {
         // Its own thread: the database's runtime drives itself.
         let build =
             move || deterministic::Runner::default().start(|context| build(context, genesis, group_seed, contents));
@@ -151,7 +170,10 @@ impl World {
     pub(crate) fn page(&self, rollup: RollupId, from: Height, tip: Height) -> LanePage {
         let mut items: Vec<_> = (from.0.max(1)..=tip.0)
             .map(|height| self.item(rollup, Height(height)))
-            .filter(|item| !item.entries.is_empty())
+            .filter(|item| {
+                let decides = self.block(item.header.height).decisions.contains_key(&rollup);
+                decides || !item.entries.is_empty()
+            })
             .collect();
         if items.len() > PAGE {
             items.truncate(PAGE);
@@ -177,6 +199,73 @@ impl World {
         }
     }
 
+    fn record<T: Stored>(&self, key: Key, height: Height) -> Option<T> {
+        let (record, _) = self.block(height).proofs.get(&key)?;
+        record.map(|record| T::from_record(&record).expect("a good record"))
+    }
+
+    pub(crate) fn settlement(&self, settlement: SettlementId, tip: Height) -> Option<SettlementStatus> {
+        let (intent, ordered) = self.settlements.get(&settlement).filter(|(_, ordered)| ordered.height <= tip)?;
+        let at = |height: u64| self.record::<SettlementRecord>(settlement_key(&settlement), Height(height));
+        let changed = (1..=tip.0).rev().find(|height| *height == 1 || at(*height) != at(height - 1)).map(Height)?;
+        let record = at(tip.0)?;
+        Some(SettlementStatus { settlement, intent: intent.clone(), ordered: Some(*ordered), record, changed, tip })
+    }
+
+    pub(crate) fn unsettled(&self, rollup: RollupId, tip: Height) -> UnsettledPage {
+        let all = self.settlements.keys().filter_map(|settlement| self.settlement(*settlement, tip));
+        let touches = |status: &SettlementStatus| status.intent.transfer.legs.iter().any(|leg| leg.rollup == rollup);
+        let open = all.filter(|status| !status.record.settled && touches(status));
+        UnsettledPage { settlements: open.collect(), next: None, tip }
+    }
+
+    pub(crate) fn decisions(&self, rollup: RollupId, from: u64, max: usize, tip: Height) -> DecisionPage {
+        let (mut sequence, mut chain) = (0, Hash32::default());
+        let mut range: Option<DecisionRange> = None;
+        let mut last = None;
+        for height in (1..=tip.0).map(Height) {
+            for decision in self.block(height).decisions.get(&rollup).into_iter().flatten() {
+                if sequence + 1 >= from {
+                    let start = DecisionRange { rollup, sequence, chain, decisions: Vec::new() };
+                    range.get_or_insert(start).decisions.push(decision.clone());
+                    last = Some(height);
+                }
+                sequence += 1;
+                chain = decision::chain(chain, decision.settlement, decision.outcome);
+            }
+            if range.as_ref().is_some_and(|range| range.decisions.len() >= max) {
+                break;
+            }
+        }
+        let range = range.unwrap_or(DecisionRange { rollup, sequence, chain, decisions: Vec::new() });
+        let intents = range.decisions.iter().map(|decision| self.settlements[&decision.settlement].0.clone()).collect();
+        let item = last.map(|height| {
+            let item = self.item(rollup, height);
+            LaneItem { entries: Vec::new(), transactions: Vec::new(), ..item }
+        });
+        DecisionPage { range, intents, item }
+    }
+
+    pub(crate) fn rollup_status(&self, rollup: RollupId, tip: Height) -> RollupStatus {
+        let record: RollupRecord = self.record(rollup_key(rollup), tip).unwrap_or_default();
+        let healthy = record.check_health(rollup, tip.next()).is_ok();
+        let decision_sequence = self.item(rollup, tip).leaf.decision_sequence;
+        RollupStatus { rollup, record, healthy, decision_sequence, tip }
+    }
+
+    pub(crate) fn corridors(&self, tip: Height) -> Vec<CorridorStatus> {
+        let exposure: ExposurePage = self.record(exposure_key(0), tip).unwrap_or_default();
+        let corridors = self.genesis.settlement.iter().flat_map(|config| &config.corridors);
+        let told = corridors.zip(exposure.under_way).map(|(corridor, under_way)| CorridorStatus {
+            from: corridor.from,
+            to: corridor.to,
+            asset: corridor.asset,
+            cap: corridor.cap,
+            under_way,
+        });
+        told.collect()
+    }
+
     pub(crate) fn reports(&self, account: Account, first: u64, count: u64, tip: Height) -> Reports {
         let all = self.reports.get(&account).map(Vec::as_slice).unwrap_or_default();
         let known: Vec<_> = all.iter().filter(|report| report.height <= tip).cloned().collect();
@@ -187,7 +276,7 @@ impl World {
     }
 }
 
-async fn build(context: deterministic::Context, genesis: Genesis, group_seed: u8, contents: Vec<Content>) -> World {
+async fn build(context: deterministic::Context, genesis: Genesis, group_seed: u8, contents: Vec<Told>) -> World {
     let group = group(group_seed);
     let rules = genesis.rules().expect("a good genesis");
     let mut state = Records::new();
@@ -201,14 +290,19 @@ async fn build(context: deterministic::Context, genesis: Genesis, group_seed: u8
     };
     let mut blocks = Vec::new();
     let mut reports: BTreeMap<Account, Vec<Report>> = BTreeMap::new();
-    let keys = known_keys();
-    for (cancels, bundles) in contents {
+    let settlements = settlements(&contents);
+    let mut keys = known_keys();
+    keys.extend(settlements.keys().map(settlement_key));
+    for (facts, cancels, bundles) in contents {
         let position = Position { parent: parent.clone(), timestamp_ms: parent.timestamp_ms + 1_000, l1: parent.l1 };
         let height = position.height();
         let checked = bundles.into_iter().map(|bundle| CheckedBundle::new(bundle, &rules).expect("a good bundle"));
-        let body = CheckedBody::arrange(cancels, checked.collect());
+        let body = CheckedBody::arrange(cancels, checked.collect()).with_facts(facts, &rules);
         let mut records = Records::new();
         for key in body.keys(&rules, height) {
+            records.insert(key, state.get(&key).copied().flatten());
+        }
+        for key in body.more_keys(&rules, height, &records) {
             records.insert(key, state.get(&key).copied().flatten());
         }
         let outcome = apply(&rules, &position, &body, &records).expect("a block that may be ordered");
@@ -243,6 +337,7 @@ async fn build(context: deterministic::Context, genesis: Genesis, group_seed: u8
             leaves: outcome.leaves,
             transactions: transactions(&body, &rules),
             entries: outcome.entries,
+            decisions: outcome.decisions,
             proofs,
             header: header.clone(),
         });
@@ -254,13 +349,28 @@ async fn build(context: deterministic::Context, genesis: Genesis, group_seed: u8
         let certificate = certify(&group, &child);
         blocks[index].finality = Finality { descendants: vec![child], certificate };
     }
-    World { genesis, blocks, reports }
+    World { genesis, blocks, reports, settlements }
+}
+
+/// What is ordered at which height.
+fn settlements(contents: &[Told]) -> BTreeMap<SettlementId, (Intent, OrderedBy)> {
+    let bundles =
+        (1..).zip(contents).flat_map(|(height, (_, _, bundles))| bundles.iter().map(move |one| (height, one)));
+    let found = bundles.filter_map(|(height, SignedBundle { bundle, .. })| {
+        let intent = Intent { account: bundle.account, nonce: bundle.nonce, transfer: bundle.transfer()?.clone() };
+        Some((bundle.settlement()?, (intent, OrderedBy { bundle: bundle.id(), height: Height(height) })))
+    });
+    found.collect()
 }
 
 fn known_keys() -> Vec<Key> {
     let accounts = [alice(), bob(), stranger()].map(|key| account_key(&key.account()));
     let lanes = ROLLUPS.map(lane_key);
-    accounts.into_iter().chain(lanes).chain([treasury_key()]).collect()
+    let rollups = ROLLUPS.map(rollup_key);
+    // One that nobody ever submits, too.
+    let unknown = settlement_key(&SettlementId([5; 32]));
+    let settling = [in_flight_key(&alice().account()), exposure_key(0), treasury_key(), unknown];
+    accounts.into_iter().chain(lanes).chain(rollups).chain(settling).collect()
 }
 
 fn transactions(body: &CheckedBody, rules: &Rules) -> BTreeMap<RollupId, Vec<Vec<Transaction>>> {
