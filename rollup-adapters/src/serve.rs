@@ -127,7 +127,7 @@ impl DriverStatus {
 
 impl Status for DriverStatus {
     fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref().or(self.derivation.disagreement.as_deref())
+        self.trouble.as_deref().or(self.derivation.disagreement.as_deref()).or(self.derivation.trouble.as_deref())
     }
 
     fn numbers(&self) -> Vec<(&'static str, &'static str, f64)> {
@@ -187,7 +187,7 @@ pub struct PosterStatus {
 
 impl Status for PosterStatus {
     fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref().or(self.derivation.disagreement.as_deref())
+        self.trouble.as_deref().or(self.derivation.disagreement.as_deref()).or(self.derivation.trouble.as_deref())
     }
 
     fn numbers(&self) -> Vec<(&'static str, &'static str, f64)> {
@@ -205,7 +205,7 @@ impl Status for PosterStatus {
                 self.without_effect as f64,
             ),
             ("failures", "Rounds that ended early", self.failures as f64),
-            ("waiting", "1 while it waits for something that does not work", f64::from(self.trouble.is_some())),
+            ("waiting", "1 while it waits for something that does not work", f64::from(self.trouble().is_some())),
         ];
         numbers.extend(derivation(&self.derivation));
         numbers

@@ -67,6 +67,8 @@ pub struct Derived {
     pub agreed: bool,
     /// What does not.
     pub disagreement: Option<String>,
+    /// What it waits for, if it does: L1 that does not answer, most likely.
+    pub trouble: Option<String>,
     /// Since the start of this process: blocks that were compared and equal.
     pub blocks: u64,
     /// Their transactions.
@@ -170,6 +172,10 @@ impl Derivation {
         let mut backoff = Backoff::endless();
         loop {
             let result = self.advance().await;
+            self.derived.trouble = match &result {
+                Ok(_) | Err(DeriveError::Ahead(_)) => None,
+                Err(error) => Some(error.to_string()),
+            };
             told.send_replace(self.derived.clone());
             match result {
                 Ok(true) => backoff.succeeded(),

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use lockstep_protocol::ids::Hash32;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{
     BLOCK_BYTES_MAX, Optimism,
@@ -148,6 +148,9 @@ impl Poster {
     /// Posts until `stop` is true. A round that is on its way then is left to the next start.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut backoff = Backoff::endless();
+        // Told while a round waits for L1, too. Ends with this run.
+        let mut telling = JoinSet::new();
+        telling.spawn(tell(self.derived.clone(), Arc::clone(&self.service)));
         while !*stop.borrow() {
             tokio::select! {
                 _ = stop.changed() => {}
@@ -157,10 +160,7 @@ impl Poster {
     }
 
     async fn attempt(&mut self, backoff: &mut Backoff) {
-        let result = self.round().await;
-        let derived = self.derived.borrow().clone();
-        self.service.update(|status| status.derivation = derived);
-        match result {
+        match self.round().await {
             Ok(posted) => {
                 if backoff.failures() > 0 {
                     self.service.update(|status| status.trouble = None);
@@ -321,6 +321,17 @@ impl Poster {
         match batch {
             Batch::Calldata(data) => Request { to, gas: Some(calldata_gas(&data)), data, ..Request::default() },
             Batch::Blobs(blobs) => Request { to, blobs, gas: Some(BLOB_TRANSACTION_GAS), ..Request::default() },
+        }
+    }
+}
+
+/// Tells how far L1 leads.
+async fn tell(mut derived: watch::Receiver<Derived>, service: Arc<Service<PosterStatus>>) {
+    loop {
+        let now = derived.borrow_and_update().clone();
+        service.update(|status| status.derivation = now);
+        if derived.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -6,6 +6,10 @@
 
 mod city;
 mod forced;
+#[path = "../run/proxy.rs"]
+#[allow(dead_code, reason = "each test uses its part")]
+mod proxy;
+mod trouble;
 
 use std::{fs, time::Duration};
 

@@ -234,39 +234,51 @@ async fn a_client_that_is_gone_is_told_of_and_waited_for() {
     let driver = world.drive_directly(&reference);
     world.wait_for_head(&reference).await;
     driver.stop().await;
-    let client = world.client().await;
-    let dead = Proxy::start(&client.engine, |_, _| Fault::Lost).await;
-    let stuck = world.drive(&client.rpc, &dead.url, &world.l1.rpc_url(), None);
-    until("it tells of its trouble", || stuck.service.status().trouble.is_some()).await;
-    assert_eq!(client.node.head().header.number, 0);
-    dead.judge(|_, _| Fault::None);
-    world.wait_for_head(&client).await;
-    until("its trouble is over", || stuck.service.status().trouble.is_none()).await;
-    assert_eq!(hashes(&client), hashes(&reference));
-    stuck.stop().await;
+    // It refuses, or says nothing at all.
+    for fault in [Fault::Lost, Fault::Late(Duration::from_secs(3_600))] {
+        let client = world.client().await;
+        let kind = fault.clone();
+        let dead = Proxy::start(&client.engine, move |_, _| kind.clone()).await;
+        let stuck = world.drive(&client.rpc, &dead.url, &world.l1.rpc_url(), None);
+        until("it tells of its trouble", || stuck.service.status().trouble.is_some()).await;
+        assert_eq!(client.node.head().header.number, 0, "{fault:?}");
+        dead.judge(|_, _| Fault::None);
+        world.wait_for_head(&client).await;
+        until("its trouble is over", || stuck.service.status().trouble.is_none()).await;
+        assert_eq!(hashes(&client), hashes(&reference), "{fault:?}");
+        stuck.stop().await;
+    }
 }
 
 #[tokio::test]
 async fn without_l1_it_goes_on_until_it_needs_it_and_then_when_it_is_back() {
-    let mut traffic = Traffic::new();
-    let mut world = world(&mut traffic, 40).await;
-    let client = world.client().await;
-    let l1 = Proxy::start(&world.l1.rpc_url(), |_, _| Fault::None).await;
-    let driver = world.drive(&client.rpc, &client.engine, &l1.url, None);
-    world.wait_for_head(&client).await;
-    l1.judge(|_, _| Fault::Lost);
-    world.pass(60, |height| traffic.at(height)).await;
-    until("it misses L1", || driver.service.status().l1.trouble.is_some()).await;
-    assert!(client.node.head().header.number < world.target(), "blocks on new L1 blocks wait");
-    assert!(driver.is_running());
-    l1.judge(|_, _| Fault::None);
-    world.wait_for_head(&client).await;
-    driver.stop().await;
-    let second = world.client().await;
-    let fresh = world.drive_directly(&second);
-    world.wait_for_head(&second).await;
-    assert_eq!(hashes(&client), hashes(&second));
-    fresh.stop().await;
+    for gone in [false, true] {
+        let mut traffic = Traffic::new();
+        let mut world = world(&mut traffic, 40).await;
+        let client = world.client().await;
+        let mut l1 = Proxy::start(&world.l1.rpc_url(), |_, _| Fault::None).await;
+        let driver = world.drive(&client.rpc, &client.engine, &l1.url, None);
+        world.wait_for_head(&client).await;
+        match gone {
+            false => l1.judge(|_, _| Fault::Lost),
+            true => l1.die().await,
+        }
+        world.pass(60, |height| traffic.at(height)).await;
+        until("it misses L1", || driver.service.status().l1.trouble.is_some()).await;
+        assert!(client.node.head().header.number < world.target(), "blocks on new L1 blocks wait");
+        assert!(driver.is_running());
+        match gone {
+            false => l1.judge(|_, _| Fault::None),
+            true => l1.revive().await,
+        }
+        world.wait_for_head(&client).await;
+        driver.stop().await;
+        let second = world.client().await;
+        let fresh = world.drive_directly(&second);
+        world.wait_for_head(&second).await;
+        assert_eq!(hashes(&client), hashes(&second));
+        fresh.stop().await;
+    }
 }
 
 #[tokio::test]

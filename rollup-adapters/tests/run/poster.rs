@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use alloy_primitives::B256;
-use lockstep_adapters::poster::FeeConfig;
+use lockstep_adapters::{poster::FeeConfig, serve::Status};
 use lockstep_evm::Reorg;
 
 use crate::{
@@ -188,19 +188,28 @@ async fn reorganisations_of_l1_that_take_batches_back_are_followed() {
 }
 
 #[tokio::test]
-async fn l1_that_is_down_for_a_while_is_waited_for() {
-    let (world, client, _) = executed(60).await;
-    let l1 = Proxy::start(&world.l1.rpc_url(), |_, _| Fault::None).await;
-    let miner = Miner::start(&world.l1);
-    let poster = world.post(&client, &l1.url, FeeConfig::default()).await;
-    l1.judge(|_, _| Fault::Lost);
-    l1.wait_for(12).await;
-    assert!(poster.is_running());
-    l1.judge(|_, _| Fault::None);
-    until("all is safe", || poster.service.status().derivation.safe.number == world.target()).await;
-    poster.stop().await;
-    miner.stop().await;
-    assert_derived(&world, &client).await;
+async fn l1_that_is_down_or_gone_for_a_while_is_waited_for() {
+    for gone in [false, true] {
+        let (world, client, _) = executed(60).await;
+        let mut l1 = Proxy::start(&world.l1.rpc_url(), |_, _| Fault::None).await;
+        let miner = Miner::start(&world.l1);
+        let poster = world.post(&client, &l1.url, FeeConfig::default()).await;
+        match gone {
+            false => l1.judge(|_, _| Fault::Lost),
+            true => l1.die().await,
+        }
+        until("it tells of its trouble", || poster.service.status().trouble().is_some()).await;
+        assert!(poster.is_running());
+        match gone {
+            false => l1.judge(|_, _| Fault::None),
+            true => l1.revive().await,
+        }
+        until("all is safe", || poster.service.status().derivation.safe.number == world.target()).await;
+        until("its trouble is over", || poster.service.status().trouble().is_none()).await;
+        poster.stop().await;
+        miner.stop().await;
+        assert_derived(&world, &client).await;
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -20,7 +21,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
 };
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::Notify,
+    task::{JoinHandle, JoinSet},
+};
 
 /// What happens to a request.
 #[derive(Clone, Debug)]
@@ -47,6 +52,7 @@ type Judge = dyn Fn(u64, &str) -> Fault + Send + Sync;
 pub(crate) struct Proxy {
     pub(crate) url: String,
     shared: Arc<Shared>,
+    address: SocketAddr,
     task: JoinHandle<()>,
 }
 
@@ -62,7 +68,8 @@ impl Proxy {
     /// A proxy to `to`. `judge` is asked what happens to each request, by its number and method.
     pub(crate) async fn start(to: &str, judge: impl Fn(u64, &str) -> Fault + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let address = listener.local_addr().expect("bound");
+        let url = format!("http://{address}");
         let shared = Arc::new(Shared {
             to: to.to_owned(),
             judge: Mutex::new(Arc::new(judge)),
@@ -70,21 +77,20 @@ impl Proxy {
             passed: Notify::new(),
             client: Client::builder(TokioExecutor::new()).build_http(),
         });
-        let serving = Arc::clone(&shared);
-        let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let shared = Arc::clone(&serving);
-                tokio::spawn(async move {
-                    let answer = service_fn(move |request| {
-                        let shared = Arc::clone(&shared);
-                        async move { Ok::<_, Infallible>(shared.answer(request).await) }
-                    });
-                    let connection = hyper::server::conn::http1::Builder::new();
-                    let _ = connection.serve_connection(TokioIo::new(stream), answer).await;
-                });
-            }
-        });
-        Self { url, shared, task }
+        let task = tokio::spawn(serve(listener, Arc::clone(&shared)));
+        Self { url, shared, address, task }
+    }
+
+    /// Is gone, with all connections, as a process is that was killed.
+    pub(crate) async fn die(&mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+
+    /// Is back, at the same address.
+    pub(crate) async fn revive(&mut self) {
+        let listener = TcpListener::bind(self.address).await.expect("its port is still free");
+        self.task = tokio::spawn(serve(listener, Arc::clone(&self.shared)));
     }
 
     /// From now on, requests are judged like this, and counted anew.
@@ -107,6 +113,22 @@ impl Proxy {
             }
             passed.await;
         }
+    }
+}
+
+async fn serve(listener: TcpListener, serving: Arc<Shared>) {
+    // Dropped with this task, and the connections with it.
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let shared = Arc::clone(&serving);
+        connections.spawn(async move {
+            let answer = service_fn(move |request| {
+                let shared = Arc::clone(&shared);
+                async move { Ok::<_, Infallible>(shared.answer(request).await) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new();
+            let _ = connection.serve_connection(TokioIo::new(stream), answer).await;
+        });
     }
 }
 
