@@ -3,7 +3,10 @@
 //! `cargo bench -p lockstep-judges`. Both sides run in one process on the same transactions. Bytes are printed first:
 //! they do not vary.
 
-use std::{hint::black_box, time::Duration};
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
 use alloy_primitives::Bytes;
 use alloy_rlp::Encodable;
@@ -77,6 +80,22 @@ fn wrap(blocks: &[Vec<Vec<u8>>]) -> Vec<Bytes> {
     blocks.iter().flatten().map(wrap).collect()
 }
 
+/// How many times as fast as brotli alone a channel from blocks is made: the median of runs in alternation.
+fn speed(blocks: &[ExecutedBlock], content: &Vec<u8>, quality: u32, runs: usize) -> f64 {
+    let mut ratios: Vec<f64> = (0..runs)
+        .map(|_| {
+            let begin = Instant::now();
+            black_box(compress(std::slice::from_ref(content), Compression::Brotli { quality }).expect("small"));
+            let alone = begin.elapsed();
+            let begin = Instant::now();
+            black_box(channel(blocks, quality));
+            alone.as_secs_f64() / begin.elapsed().as_secs_f64()
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    ratios[runs / 2]
+}
+
 fn span_batches(criterion: &mut Criterion) {
     let blocks = blocks();
     let span = ours(&blocks);
@@ -107,6 +126,18 @@ fn span_batches(criterion: &mut Criterion) {
             each(nitro)
         );
     }
+    for (quality, runs) in [(1, 101), (5, 101), (9, 101), (11, 7)] {
+        eprintln!("  brotli {quality:>2}: {:.2}x the speed of brotli alone", speed(&blocks, &content, quality, runs));
+    }
+    let begin = Instant::now();
+    black_box(compress(std::slice::from_ref(&content), Compression::Brotli { quality: 11 }).expect("small"));
+    let thorough = begin.elapsed();
+    let begin = Instant::now();
+    black_box(channel(&blocks, 5));
+    eprintln!(
+        "  ours at 5: {:.0}x the speed of brotli 11 alone",
+        thorough.as_secs_f64() / begin.elapsed().as_secs_f64()
+    );
     for level in [1, 6, 9] {
         let alone = compress(std::slice::from_ref(&content), Compression::Zlib { level }).expect("small");
         eprintln!("  zlib {level:>4}: {:.2}", each(alone.len()));

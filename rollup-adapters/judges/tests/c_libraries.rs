@@ -86,8 +86,10 @@ fn c_brotli_reads_our_channels_and_we_read_its() {
 /// Our span channels put stored blocks between pieces that were compressed by themselves.
 #[test]
 fn c_brotli_reads_our_span_channels() {
-    for (quality, count) in [(0, 1), (1, 40), (2, 300), (4, 1), (5, 1_100), (9, 2_000), (10, 300), (11, 1_100), (11, 1)]
-    {
+    // The largest at the highest qualities are compressed in halves.
+    let cases =
+        [(0, 1), (1, 40), (2, 300), (4, 1), (5, 1_100), (9, 2_000), (10, 3_000), (10, 300), (11, 3_000), (11, 1)];
+    for (quality, count) in cases {
         let format = BatchFormat::Span;
         let compression = Compression::Brotli { quality };
         let config = OptimismConfig { chain_id: 10, block_time: 2, genesis_timestamp: 0, format, compression };
