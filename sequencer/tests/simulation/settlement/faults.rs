@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use lockstep_consensus::simulate::Link;
 use lockstep_protocol::{
-    refusal::Refusal,
     rpc::Fact,
     settlement::{LegStatus, Level, Side, Subject, records::Seen},
 };
@@ -226,6 +225,9 @@ fn reorganize_after_the_decision(name: &str, spends: bool) {
             let spend = margin.call(0, A, &Call::Withdraw { amount: 3_000 });
             shared.pool(0).submit(spend).expect("good");
         }
+        margin.until("deciding", city, shared, 300, |margin| margin.decided(&[settlement])).await;
+        // As long as B has not applied it, the settlement is not settled.
+        margin.rollup(B).halted = true;
         let committed = LegStatus::Committed;
         margin
             .until("applying", city, shared, 300, |margin| margin.rollups[&A].status(settlement, 0) == committed)
@@ -245,6 +247,7 @@ fn reorganize_after_the_decision(name: &str, spends: bool) {
             let cover = margin.call(1, A, &Call::Cover { settlement, leg: 0, side: Side::Debit });
             shared.pool(2).submit(cover).expect("good");
         }
+        margin.rollup(B).halted = false;
         margin.settle(city, shared).await;
         assert_eq!(margin.promises.rollup(A).shortfalls, 0);
         assert_eq!(margin.rollups[&B].free(address(0)), MARGIN + 4_000);
@@ -304,9 +307,4 @@ fn margin_moves_while_validators_crash_and_networks_part() {
         let commits = sent.iter().filter(|settlement| margin.decision(settlement) == COMMIT).count();
         assert!(commits * 2 > sent.len(), "{commits} of {} committed", sent.len());
     });
-}
-
-/// What a pool may say to a bundle that was ordered meanwhile.
-pub(crate) fn is_repeated(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::NonceUsed { .. })
 }

@@ -17,7 +17,6 @@ use lockstep_protocol::{
 use super::{
     A, B, C, COMMIT, EXPIRED,
     chain::escrow_of,
-    faults::is_repeated,
     margin::{MARGIN, address, key, leaf_of},
     play,
     rollup::Call,
@@ -239,4 +238,9 @@ fn a_notarization_is_no_finalization() {
         assert_eq!(apply(&vote(kind)), None, "{}", String::from_utf8_lossy(kind));
     }
     assert_eq!(apply(&finalize), Some(1), "the vote to finalize is taken");
+}
+
+/// What a pool may say to a bundle that was ordered meanwhile.
+fn is_repeated(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::NonceUsed { .. })
 }
