@@ -58,7 +58,7 @@ async fn play(args: &RunArgs, screen: &mut Screen, folder: &Folder) -> Result<bo
     };
     let client_file = visitor.write_client_file(folder.path(), &city.network, city.venues())?;
     if args.keep {
-        screen.print(&visitor.guide(&city.network, &client_file));
+        screen.print(&visitor.guide(&city.network, city.venues(), &client_file));
     }
     city.begin_trading(Some(args.transfers), args.seed);
     city.begin_traffic(args.rate);

@@ -83,7 +83,7 @@ impl Visitor {
     }
 
     /// Lines to copy into another terminal.
-    pub(crate) fn guide(&self, network: &Network, client_file: &Path) -> String {
+    pub(crate) fn guide(&self, network: &Network, venues: Option<&Venues>, client_file: &Path) -> String {
         let url = &network.urls()[0];
         let rollup = ROLLUPS[0].0;
         let account = serde_json::to_string(&json!({ "account": self.account })).expect("an account has a JSON form");
@@ -102,6 +102,13 @@ impl Visitor {
             call("lockstep_getState", &account),
             "\nSend a bundle and see its outcome proven:\n\n".to_owned(),
             format!("  cargo run --release -p lockstep-sdk --example send -- {}\n", client_file.display()),
+            venues.map_or_else(String::new, |_| {
+                let file = client_file.display();
+                format!(
+                    "\nMove margin from one venue to the other, each step proven; `back` after it moves it back:\n\n  \
+                     cargo run --release -p lockstep-sdk --example margin_transfer -- {file}\n"
+                )
+            }),
         ]
         .concat()
     }
