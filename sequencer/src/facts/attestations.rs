@@ -134,3 +134,6 @@ impl Attestations {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -155,3 +155,6 @@ impl Held {
         self.facts.len()
     }
 }
+
+#[cfg(test)]
+mod tests;
