@@ -4,10 +4,12 @@
 //! once; the rest is proven against the state by [`run`](Facts::run), which follows the log. The application offers what is
 //! proven; what it offers in vain costs nothing, the transition leaves it out.
 //!
-//! * `proving`: would the log take it, `waiting`: what waits and what is held, `attestations`: who signed which head,
-//! * `view`: what the log keeps of rollups, `outbox`: what is passed on, `ids`: when two facts are about the same thing.
+//! * `following`: when a fact is proven, `proving`: would the log take it, `waiting`: what waits and what is held,
+//! * `attestations`: who signed which head, `view`: what the log keeps of rollups,
+//! * `outbox`: what is passed on, `ids`: when two facts are about the same thing.
 
 mod attestations;
+mod following;
 pub(crate) mod ids;
 mod metrics;
 mod outbox;
@@ -28,23 +30,19 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use lockstep_consensus::{config::GOSSIP_BYTES_MAX, handle::Handle};
+use lockstep_consensus::config::GOSSIP_BYTES_MAX;
 use lockstep_protocol::{
     body::{self, CheckedBody},
     genesis::Rules,
-    ids::{Hash32, Height, RollupId},
-    limits::HEAD_RING,
+    ids::{Hash32, Height, RollupId, SettlementId},
     rpc::{Fact, FactSent},
-    settlement::{
-        FactError, Head, HeadAttestation, HeadCertificate, Level, Observation, SignedAbort, SignedLease, Void,
-    },
+    settlement::{Head, HeadAttestation, HeadCertificate, Level, Observation, SignedAbort, SignedLease, Void},
     wire::{Wire, WireError},
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, futures::Notified, mpsc, oneshot};
 use tracing::{debug, info, warn};
 
 use attestations::{Attestations, Taken};
-use proving::{Piece, Unproven};
 use view::View;
 use waiting::{Held, Waiting};
 
@@ -53,8 +51,6 @@ pub const FACT_BYTES_MAX: usize = 256 * 1024;
 const _: () = assert!(FACT_BYTES_MAX + 1024 <= GOSSIP_BYTES_MAX, "the largest fact fits a message");
 /// Facts that wait to be proven: more than a block has room for.
 const INTAKE_MAX: usize = 512;
-/// Facts that are proven together, with one look at the state.
-const PROVEN_AT_ONCE: usize = 32;
 /// Facts of clients that are read and proven at once. Further ones are refused before they are read.
 const CLIENTS_MAX: usize = 64;
 /// Bytes of a certificate but for its signatures, with what stands around it in a body.
@@ -135,6 +131,12 @@ impl Facts {
     pub fn view(&self, rollup: RollupId) -> Option<Arc<RollupView>> {
         let state = self.state();
         state.view.is_loaded().then(|| state.view.rollup(rollup).cloned()).flatten()
+    }
+
+    /// Follows a settlement that was open when the node started, and changed last at `changed`: until it is settled, heads that
+    /// it waits for are worth blocks of their own.
+    pub fn follow(&self, settlement: SettlementId, changed: Height) {
+        self.state().view.follow(settlement, changed);
     }
 
     /// Whether something waits for heads of a rollup. While nothing does, they may come at leisure.
@@ -292,168 +294,6 @@ impl Facts {
         self.moved.notify_one();
     }
 
-    /// Follows the log: proves what arrives, and what waits again when the state has moved. Runs until the log has stopped.
-    pub async fn run(&self, log: &Handle) {
-        let arrivals = self.arrivals.lock().expect("no holder of the arrivals panics").take();
-        let Some(mut arrivals) = arrivals else {
-            warn!("somebody else proves the facts of this node");
-            return;
-        };
-        let mut batch = Vec::with_capacity(PROVEN_AT_ONCE);
-        let mut moved = true;
-        loop {
-            let result = if moved { self.look(log).await } else { self.take(log, std::mem::take(&mut batch)).await };
-            match result {
-                Ok(()) | Err(Unproven::Moving) => {}
-                Err(Unproven::Stopped(_)) => return,
-            }
-            // In this order, so that a run of it can be repeated.
-            moved = tokio::select! {
-                biased;
-                () = self.moved.notified() => true,
-                count = arrivals.recv_many(&mut batch, PROVEN_AT_ONCE) => {
-                    if count == 0 {
-                        return;
-                    }
-                    false
-                }
-            };
-        }
-    }
-
-    /// The state has moved, or a head was certified.
-    async fn look(&self, log: &Handle) -> Result<(), Unproven> {
-        let keys = self.state().view.keys();
-        if !keys.is_empty() {
-            let (header, records) = log.read(keys).await?;
-            let mut state = self.state();
-            if state.view.refresh(&self.rules, header.height, &records) {
-                self.stirred.notify_waiters();
-            }
-            let State { view, attestations, .. } = &mut *state;
-            for rollup in self.rules.participants() {
-                if let Some(view) = view.rollup(rollup) {
-                    attestations.prune(rollup, view);
-                }
-            }
-        }
-        let (held, waiting) = {
-            let mut state = self.state();
-            let height = state.view.height();
-            self.metrics.dropped.inc_by(state.held.expire(height) as u64);
-            (state.held.ready(|fact| state.may_be_ready(fact)), state.waiting.unproven(height))
-        };
-        let again = waiting.into_iter().map(|(id, fact)| (id, fact, None));
-        let all: Vec<_> = held.into_iter().chain(again).collect();
-        if !all.is_empty() {
-            let outcomes = self.prove(log, all.iter().map(|(_, fact, _)| fact.clone()).collect()).await?;
-            let mut woken = false;
-            let (height, results) = outcomes;
-            for ((id, fact, source), result) in all.into_iter().zip(results) {
-                woken |= self.settle(id, fact, source, height, result).is_ok_and(|proven| proven);
-            }
-            if woken {
-                log.wake();
-            }
-        }
-        self.count();
-        Ok(())
-    }
-
-    /// Proves what has arrived.
-    async fn take(&self, log: &Handle, arrivals: Vec<Arrival>) -> Result<(), Unproven> {
-        let pieces: Vec<Vec<Fact>> = arrivals.iter().map(|arrival| ids::pieces(&arrival.fact)).collect();
-        let (height, results) = match self.prove(log, pieces.concat()).await {
-            Ok(proven) => proven,
-            Err(error) => {
-                for reply in arrivals.into_iter().filter_map(|arrival| arrival.reply) {
-                    // Whoever asked may have gone.
-                    let _ = reply.send(Err(Refused::Busy));
-                }
-                return Err(error);
-            }
-        };
-        let mut results = results.into_iter();
-        let mut woken = false;
-        for (arrival, pieces) in arrivals.into_iter().zip(pieces) {
-            let mut taken = Vec::with_capacity(pieces.len());
-            let mut refused = None;
-            for (piece, result) in pieces.into_iter().zip(results.by_ref()) {
-                let id = ids::piece(&piece, &self.rules);
-                match self.settle(id, piece.clone(), arrival.source, height, result) {
-                    Ok(proven) => {
-                        woken |= proven;
-                        taken.push(piece);
-                    }
-                    Err(error) => {
-                        debug!(%error, from = ?arrival.source, "a fact is not taken");
-                        refused.get_or_insert(error);
-                    }
-                }
-            }
-            let digest = ids::digest(&arrival.fact);
-            if arrival.source.is_none() {
-                self.outbox.push(joined(taken.clone()).into_iter().map(Item::Fact));
-            } else if let Some(refused) = &refused {
-                self.metrics.refuse(refused.reason());
-            }
-            if let Some(reply) = arrival.reply {
-                let answer = match refused {
-                    Some(refused) if taken.is_empty() => Err(refused),
-                    _ => Ok(FactSent { digest, height }),
-                };
-                let _ = reply.send(answer);
-            }
-        }
-        if woken {
-            log.wake();
-        }
-        self.count();
-        Ok(())
-    }
-
-    async fn prove(&self, log: &Handle, facts: Vec<Fact>) -> Result<(Height, Vec<Result<(), Refused>>), Unproven> {
-        let pieces: Vec<Piece> = {
-            let state = self.state();
-            facts.into_iter().map(|fact| Piece { certificate: state.certificate(&fact), fact }).collect()
-        };
-        proving::prove(&self.rules, log, &pieces).await
-    }
-
-    /// Files a fact by what proving it gave: whether it waits now and did not before, or why it is not taken.
-    fn settle(
-        &self,
-        id: FactId,
-        fact: Fact,
-        source: Option<Hash32>,
-        height: Height,
-        result: Result<(), Refused>,
-    ) -> Result<bool, Refused> {
-        let mut state = self.state();
-        match result {
-            Ok(()) if state.waiting.contains(&id) => {
-                state.waiting.proven(&id, height);
-                state.held.remove(&id);
-                Ok(false)
-            }
-            Ok(()) => {
-                self.metrics.proven(&fact);
-                state.held.remove(&id);
-                if state.waiting.insert(id, fact, height) { Ok(true) } else { Err(Refused::Busy) }
-            }
-            Err(Refused::Fact(error)) if state.may_become_true(&error, source) => {
-                state.waiting.remove(&id);
-                self.stirred.notify_waiters();
-                if state.held.insert(id, fact, source, height) { Ok(false) } else { Err(Refused::Busy) }
-            }
-            Err(refused) => {
-                let was = state.waiting.remove(&id) | state.held.remove(&id);
-                self.metrics.dropped.inc_by(u64::from(was));
-                Err(refused)
-            }
-        }
-    }
-
     /// Whether the log has no use for an attestation of this head.
     fn is_past(&self, head: &Head) -> bool {
         let state = self.state();
@@ -496,12 +336,6 @@ impl Facts {
         }
     }
 
-    fn count(&self) {
-        let state = self.state();
-        self.metrics.waiting.set(i64::try_from(state.waiting.len()).unwrap_or(i64::MAX));
-        self.metrics.held.set(i64::try_from(state.held.len()).unwrap_or(i64::MAX));
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of the facts panics")
     }
@@ -525,41 +359,6 @@ impl State {
             .flat_map(|(rollup, view)| self.attestations.best(view, rollup, |head| asked.contains(&head.place())))
             .collect()
     }
-
-    /// The certificate that the log lacks to take this fact.
-    fn certificate(&self, fact: &Fact) -> Option<HeadCertificate> {
-        let Fact::Observation(Observation { rollup, level, number, .. }) = fact else { return None };
-        let view = self.view.rollup(*rollup)?;
-        if view.keeps(*level, *number) {
-            return None;
-        }
-        self.attestations.certificate(view, *rollup, *level, *number).cloned()
-    }
-
-    /// Whether there is a reason to prove a fact again that is held.
-    fn may_be_ready(&self, fact: &Fact) -> bool {
-        let Fact::Observation(observation) = fact else { return true };
-        let Observation { rollup, level, number, .. } = observation;
-        let Some(view) = self.view.rollup(*rollup) else { return true };
-        let passed = view.record.latest[*level as usize].is_some_and(|latest| latest >= *number);
-        passed || self.certificate(fact).is_some()
-    }
-
-    /// Whether a fact that the log would not take now may be true in some heights.
-    fn may_become_true(&self, error: &FactError, source: Option<Hash32>) -> bool {
-        match error {
-            FactError::UnknownHead { rollup, level, number } => {
-                let latest = self.view.rollup(*rollup).map(|view| view.record.latest[*level as usize]);
-                latest
-                    .is_some_and(|latest| latest.is_none_or(|latest| *number > latest && *number - latest <= HEAD_RING))
-            }
-            // Its log may be ahead of this node's.
-            FactError::UnknownSettlement { .. } | FactError::TooEarly { .. } | FactError::LeaseTerm { .. } => {
-                source.is_some()
-            }
-            _ => false,
-        }
-    }
 }
 
 /// A fact whose lists are all within their bounds, as those of every fact are that comes in the binary form.
@@ -570,18 +369,6 @@ fn bounded(fact: Fact) -> Result<Fact, WireError> {
         Fact::Lease(signed) => Fact::Lease(SignedLease::from_wire(&signed.to_wire())?),
         Fact::Abort(signed) => Fact::Abort(SignedAbort::from_wire(&signed.to_wire())?),
     })
-}
-
-/// Puts the pieces of one fact together again.
-fn joined(pieces: Vec<Fact>) -> Option<Fact> {
-    let mut pieces = pieces.into_iter();
-    let mut whole = pieces.next()?;
-    for piece in pieces {
-        if let (Fact::Observation(whole), Fact::Observation(piece)) = (&mut whole, piece) {
-            whole.claims.extend(piece.claims);
-        }
-    }
-    Some(whole)
 }
 
 fn encoded(value: &impl borsh::BorshSerialize) -> usize {

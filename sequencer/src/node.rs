@@ -13,6 +13,8 @@
 //!  rollup nodes --> heads --> facts <--> gossip, rpc, state; candidate --> log
 //! ```
 
+mod rollups;
+
 use std::{
     future::Future,
     io::IsTerminal,
@@ -30,23 +32,22 @@ use lockstep_consensus::{
 };
 use lockstep_protocol::{
     account::AccountRecord,
-    genesis::{Genesis, GenesisError, Rules},
+    genesis::{Genesis, GenesisError},
     ids::{Account, Height, RollupId},
     limits::MAX_BODY_BYTES,
-    signature::AccountKey,
 };
 use tokio::{
     sync::{broadcast::error::RecvError, mpsc, oneshot},
     task::JoinHandle,
 };
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
 use crate::{
     admission::Admission,
     application::{Application, FINALIZED_QUEUE},
     config::{Config, Log as LogOutput, LogFormat},
     gossip::Gossip,
-    heads::{HeadsMetrics, SignedError, Signer, Watcher},
+    heads::SignedError,
     index::{
         Applied, Index, IndexError,
         feed::Feed,
@@ -224,7 +225,7 @@ impl Node {
         let gossip = Gossip::new(pool.clone(), facts.clone());
         let metrics = Metrics::new();
         metrics.register(&pool, &application, &gossip);
-        let watchers = watchers(config, index.rules(), &application, &metrics)?;
+        let watchers = rollups::watchers(config, index.rules(), &application, &metrics)?;
         let feed = Arc::new(Feed::new(index.clone(), handle.clone()));
         let outcomes = Arc::new(Outcomes::new(index.clone(), pool.clone()));
         let service = Arc::new(Service {
@@ -279,6 +280,7 @@ impl Node {
         };
         let following = tokio::spawn(follow(index.clone(), handle.clone(), blocks, each, stop));
         tasks.push(tokio::spawn(pass_on(gossip.clone(), handle.clone())));
+        rollups::follow_open(&index, &facts)?;
         let log = handle.clone();
         tasks.push(tokio::spawn(async move { facts.run(&log).await }));
         tasks.extend(watchers.into_iter().map(|watcher| tokio::spawn(watcher.watch())));
@@ -416,32 +418,6 @@ fn serve(applied: &Arc<Applied>, feed: &Feed, metrics: &Metrics, pool: &Pool, ou
     outcomes.settle(applied);
     metrics.block(applied, age_ms);
     debug!(height = %header.height, bundles = applied.body.bundles().len(), age_ms, "served");
-}
-
-/// Who watches which rollup.
-fn watchers(
-    config: &Config,
-    rules: &Arc<Rules>,
-    application: &Application,
-    metrics: &Metrics,
-) -> Result<Vec<Watcher>, NodeError> {
-    let numbers = Arc::new(HeadsMetrics::new(rules));
-    metrics.register_heads(&numbers);
-    if config.rollups.is_empty() {
-        return Ok(Vec::new());
-    }
-    let key = AccountKey::ed25519(keys::load_identity(&config.keys)?.seed());
-    let Some(signer) = Signer::open(rules.clone(), key, &config.heads_file(), numbers)? else {
-        warn!("this node is no validator of the genesis: it signs no heads of rollups");
-        return Ok(Vec::new());
-    };
-    let (part, none): (Vec<_>, Vec<_>) =
-        config.rollups.iter().cloned().partition(|rollup| rules.participant(rollup.id).is_ok());
-    for rollup in none {
-        warn!(rollup = %rollup.id, "a rollup of the configuration takes no part in settlements: it is not watched");
-    }
-    let watch = |rollup| Watcher::new(rollup, application.facts().clone(), signer.clone());
-    Ok(part.into_iter().map(watch).collect())
 }
 
 async fn pass_on(gossip: Arc<Gossip>, log: Handle) {

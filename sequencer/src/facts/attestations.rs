@@ -19,11 +19,14 @@ const KEPT_MAX: usize = 256;
 /// Certificates kept of one level of a rollup: the highest, and those of blocks that early observations are about.
 const CERTIFICATES_MAX: usize = 64;
 
+/// By incarnation and number.
+type ByNumber<T> = BTreeMap<(u32, u64), T>;
+
 /// What validators have signed.
 #[derive(Default)]
 pub(super) struct Attestations {
-    by_validator: BTreeMap<(RollupId, Level, u8), BTreeMap<(u32, u64), HeadAttestation>>,
-    certificates: BTreeMap<(RollupId, Level), BTreeMap<(u32, u64), HeadCertificate>>,
+    by_validator: BTreeMap<(RollupId, Level, u8), ByNumber<HeadAttestation>>,
+    certificates: BTreeMap<(RollupId, Level), ByNumber<HeadCertificate>>,
 }
 
 /// What an attestation changed.

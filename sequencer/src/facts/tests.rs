@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use lockstep_protocol::{
     bundle::{Kind, SignedBundle},
     ids::{Height, SettlementId},
+    limits::HEAD_RING,
     rpc::codes,
     settlement::{
         Decision, LegStatus, Level, MarginTransfer, Side,
@@ -160,7 +161,9 @@ async fn validators_that_watch_rollups_make_the_log_commit_and_settle() {
     // Each leg is shown to another validator, before anybody has signed the block.
     for rollup in 0..2 {
         let fact = city.step(rollup, settlement, LegStatus::Prepared);
+        let asked = Instant::now();
         let sent = city.send_fact(1 + rollup, &fact).await;
+        eprintln!("answered after {:?}", asked.elapsed());
         assert_eq!(sent["result"]["digest"], json!(ids::digest(&fact)), "{sent}");
     }
     let decided = |record: &SettlementRecord| record.decided.map(|decided| decided.decision);
