@@ -275,12 +275,13 @@ async fn a_rollup_that_leaves_its_history_is_told_once_and_signed_on() {
     let after = city.certified(0, Level::Executed, 10).await;
     assert!(after >= 10 && before == 8);
     let view = view(&city);
-    let rollup = city.rollups[0].rollup();
-    for kept in view.kept() {
-        assert_eq!(*kept, rollup.head(kept.level, kept.number, 1), "what is kept is of the new history");
+    {
+        let rollup = city.rollups[0].rollup();
+        for kept in view.kept() {
+            assert_eq!(*kept, rollup.head(kept.level, kept.number, 1), "what is kept is of the new history");
+        }
     }
     assert!(view.record.quarantined_until.0 > 0);
-    drop(rollup);
     for node in 0..4 {
         assert_eq!(city.counted(node, "facts_equivocations"), 0, "nobody lied");
         assert_eq!(city.counted(node, "application_invalid"), 0, "and no block was in vain");
@@ -339,10 +340,11 @@ async fn one_liar_in_four_certifies_nothing_and_is_named() {
     }
     city.certified(0, Level::Executed, 3).await;
     let view = city.facts(0).view(ROLLUP_A).expect("read");
-    let rollup = city.rollups[0].rollup();
     assert!(view.kept().count() > 0 && view.record.incarnation == 0);
-    assert!(view.kept().all(|kept| *kept == rollup.head(kept.level, kept.number, 0)), "only what is true");
-    drop(rollup);
+    {
+        let rollup = city.rollups[0].rollup();
+        assert!(view.kept().all(|kept| *kept == rollup.head(kept.level, kept.number, 0)), "only what is true");
+    }
 
     // It signs both histories of one number.
     let config = city.network.config(3);
