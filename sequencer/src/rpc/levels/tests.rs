@@ -132,7 +132,7 @@ async fn what_the_rollup_left_out_is_named_with_its_reason() {
     let leg = told_of(&levels, 1, &transactions).await;
     assert_eq!((leg.level, leg.block), (Level::Ordered, None));
     let first = SkippedTransaction { index: 0, reason: "nonce too low: 0 is used, the next is 2".into() };
-    assert_eq!(leg.skipped, [first.clone()]);
+    assert_eq!(leg.skipped, std::slice::from_ref(&first));
     // A minute later it will not come any more.
     chain.lock().unwrap().latest_timestamp = ORDERED_AT + PASSED_SECONDS + 1;
     let leg = told_of(&levels, 1, &transactions).await;
