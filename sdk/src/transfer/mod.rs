@@ -97,7 +97,7 @@ struct TransferLeg {
 #[allow(missing_docs, reason = "the texts of the causes say what each variant means")]
 pub enum TransferError {
     #[error(transparent)]
-    Ask(#[from] Error),
+    Ask(Box<Error>),
     #[error(transparent)]
     Venue(#[from] VenueError),
     #[error(transparent)]
@@ -106,6 +106,12 @@ pub enum TransferError {
     Deadline { min: u64, max: u64, found: u64 },
     #[error("a bundle that is no settlement")]
     NoSettlement,
+}
+
+impl From<Error> for TransferError {
+    fn from(error: Error) -> Self {
+        Self::Ask(Box::new(error))
+    }
 }
 
 impl From<Refusal> for TransferError {
