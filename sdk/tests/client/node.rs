@@ -35,6 +35,7 @@ use tokio::sync::watch;
 use crate::world::{ROLLUPS, World};
 
 type Change<T> = Box<dyn Fn(T) -> T + Send + Sync>;
+type TakeFact = Box<dyn Fn(&Fact) -> Result<(), FactRefused> + Send + Sync>;
 type Take = Box<dyn Fn(&SignedBundle, u64) -> Result<(), Refusal> + Send + Sync>;
 
 /// What a node makes of the truth.
@@ -48,7 +49,7 @@ pub(crate) struct Script {
     pub(crate) unsettled: Change<UnsettledPage>,
     pub(crate) decisions: Change<DecisionPage>,
     /// Whether a fact is taken.
-    pub(crate) fact: Box<dyn Fn(&Fact) -> Result<(), FactRefused> + Send + Sync>,
+    pub(crate) fact: TakeFact,
     /// An item that is pushed to subscribers; `None` leaves it out.
     pub(crate) push: Box<dyn Fn(LaneItem) -> Vec<LaneItem> + Send + Sync>,
     /// Whether a bundle is taken. With the number of the attempt at this node, from 1.

@@ -25,6 +25,7 @@ mod fixture;
 #[path = "../tests/protocol/settlement"]
 #[allow(dead_code, reason = "the tests use all of it")]
 mod settlement {
+    pub(crate) mod chain;
     pub(crate) mod escrow_model;
     pub(crate) mod trie;
     pub(crate) mod world;

@@ -2,6 +2,8 @@
 //!
 //! Node and pollers share this process, so the CPU time is that of both.
 
+#![allow(clippy::print_stdout, reason = "figures are for whoever runs this")]
+
 use alloy_primitives::{B256, U256};
 use jsonrpsee_core::{client::ClientT, params::ArrayParams};
 use jsonrpsee_http_client::HttpClientBuilder;
