@@ -155,8 +155,8 @@ async fn follow(client: &Client, run: &mut lockstep_sdk::transfer::TransferRun, 
 impl Arguments {
     fn read() -> Result<Self> {
         let mut given = std::env::args().skip(1);
-        let file =
-            given.next().context("usage: margin_transfer <client.json> [amount] [back] [transfer.json [abort]]")?;
+        let file = given.next().filter(|file| !file.starts_with('-'));
+        let file = file.context("usage: margin_transfer <client.json> [amount] [back] [transfer.json [abort]]")?;
         let mut read = Self { file: file.into(), amount: AMOUNT, back: false, again: None, abort: false };
         for argument in given {
             match argument.as_str() {
