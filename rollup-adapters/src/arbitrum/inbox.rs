@@ -190,6 +190,7 @@ pub struct BatchDelivered {
 }
 
 /// How many messages there are once the batch of this call is in; `None` if it is no call that posts one.
+#[cfg(feature = "run")]
 pub(super) fn messages_after(call: &[u8]) -> Option<u64> {
     let (selector, words) = call.split_first_chunk::<4>()?;
     let is = |signature: &str| keccak256(signature)[..4] == selector[..];
