@@ -23,7 +23,7 @@ pub use refused::Refused;
 pub use view::RollupView;
 
 pub(crate) use ids::FactId;
-pub(crate) use outbox::{Item, Outbox};
+pub(crate) use outbox::Item;
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -42,6 +42,7 @@ use lockstep_protocol::{
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, futures::Notified, mpsc, oneshot};
 use tracing::{debug, info, warn};
 
+use crate::outbox::Outbox;
 use attestations::{Attestations, Taken};
 use view::View;
 use waiting::{Held, Waiting};
@@ -62,7 +63,7 @@ const SIGNATURE_BYTES: usize = 65;
 pub struct Facts {
     rules: Arc<Rules>,
     state: Mutex<State>,
-    outbox: Outbox,
+    outbox: Outbox<Item>,
     intake: mpsc::Sender<Arrival>,
     arrivals: Mutex<Option<mpsc::Receiver<Arrival>>>,
     moved: Notify,
@@ -224,7 +225,7 @@ impl Facts {
     }
 
     /// What is to be passed on.
-    pub(crate) fn outbox(&self) -> &Outbox {
+    pub(crate) fn outbox(&self) -> &Outbox<Item> {
         &self.outbox
     }
 

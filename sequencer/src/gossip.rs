@@ -90,7 +90,7 @@ impl Gossip {
             handle.wake();
             let mut filled = true;
             while filled {
-                while let Some(load) = self.pool.outbox().take(MESSAGE_BYTES_MAX - FRAME_BYTES) {
+                while let Some(load) = Load::take(self.pool.outbox(), MESSAGE_BYTES_MAX - FRAME_BYTES) {
                     match self.pass_on(handle, load) {
                         Ok(()) => {}
                         Err(GossipError::Stopped) => return,
@@ -214,7 +214,7 @@ impl Gossip {
             Err(GossipError::Length(_)) => {}
             Err(GossipError::Full) => {
                 self.metrics.full.inc();
-                self.pool.outbox().put_back(load);
+                load.put_back(self.pool.outbox());
             }
             Err(GossipError::Stopped) => {}
         }

@@ -20,6 +20,8 @@ pub mod pool;
 pub mod public;
 pub mod rpc;
 
+mod outbox;
+
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]

@@ -16,7 +16,7 @@ mod waiting;
 pub use metrics::{PoolMetrics, ReasonLabel};
 pub use view::StateView;
 
-pub(crate) use outbox::{Load, Outbox};
+pub(crate) use outbox::{Item, Load};
 pub(crate) use selection::{Request, Selection};
 
 use std::{
@@ -38,9 +38,8 @@ use lockstep_protocol::{
 };
 use tokio::sync::broadcast;
 
-use crate::formats;
+use crate::{formats, outbox::Outbox};
 use departures::Departures;
-use outbox::Item;
 use upkeep::Change;
 use verified::Verified;
 use view::BaseFees;
@@ -105,7 +104,7 @@ pub struct Pool {
     view: Arc<dyn StateView>,
     waiting: Mutex<Waiting>,
     verified: Mutex<Verified>,
-    outbox: Outbox,
+    outbox: Outbox<Item>,
     departures: Departures,
     metrics: PoolMetrics,
 }
@@ -270,7 +269,7 @@ impl Pool {
     }
 
     /// The queue of what to pass on.
-    pub(crate) fn outbox(&self) -> &Outbox {
+    pub(crate) fn outbox(&self) -> &Outbox<Item> {
         &self.outbox
     }
 

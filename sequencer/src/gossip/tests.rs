@@ -31,7 +31,7 @@ impl Node {
 
     /// What it would send now.
     fn messages(&self) -> Vec<Bytes> {
-        std::iter::from_fn(|| self.pool.outbox().take(GOSSIP_BYTES_MAX - FRAME_BYTES))
+        std::iter::from_fn(|| Load::take(self.pool.outbox(), GOSSIP_BYTES_MAX - FRAME_BYTES))
             .map(|load| encode(&load))
             .collect()
     }

@@ -1,18 +1,13 @@
-//! What is to be passed on to the other validators?
+//! Which bundles and cancels are to be passed on to the other validators?
 //!
-//! A queue between the pool, which never waits, and the gossip that empties it. When it is full the oldest go: their bundles
-//! stay in this node's pool, are remembered for a later reminder, and are proposed when this node leads.
+//! What goes because the queue is full stays in this node's pool, is remembered for a later reminder, and is proposed when this
+//! node leads.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
 use lockstep_protocol::{body::CheckedBundle, bundle::SignedCancel};
-use tokio::sync::Notify;
 
-/// Encoded bytes that may be queued: some seconds of a validator's share of 5,000 bundles a second.
-const QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+use crate::outbox::{self, Outbox};
 
 /// Something to pass on.
 #[derive(Clone, Debug)]
@@ -28,21 +23,7 @@ pub(crate) struct Load {
     pub(crate) bundles: Vec<Arc<CheckedBundle>>,
 }
 
-/// The queue.
-#[derive(Default)]
-pub(crate) struct Outbox {
-    queue: Mutex<Queue>,
-    filled: Notify,
-}
-
-#[derive(Default)]
-struct Queue {
-    items: VecDeque<(usize, Item)>,
-    bytes: usize,
-}
-
-impl Item {
-    /// Bytes in a message.
+impl outbox::Item for Item {
     fn bytes(&self) -> usize {
         match self {
             Self::Bundle(bundle) => borsh::object_length(bundle.signed()),
@@ -52,60 +33,26 @@ impl Item {
     }
 }
 
-impl Outbox {
-    /// Queues items; returns how many older ones had to go.
-    pub(crate) fn push(&self, items: impl IntoIterator<Item = Item>) -> usize {
-        let mut queue = self.queue.lock().expect("no holder of the outbox panics");
-        let mut dropped = 0;
-        for item in items {
-            let bytes = item.bytes();
-            queue.bytes += bytes;
-            queue.items.push_back((bytes, item));
-            while queue.bytes > QUEUE_BYTES_MAX {
-                let (bytes, _) = queue.items.pop_front().expect("what has bytes has items");
-                queue.bytes -= bytes;
-                dropped += 1;
-            }
+impl Load {
+    /// The oldest items, up to `most` encoded bytes; `None` if there are none.
+    pub(crate) fn take(outbox: &Outbox<Item>, most: usize) -> Option<Self> {
+        let items = outbox.take(most);
+        if items.is_empty() {
+            return None;
         }
-        drop(queue);
-        self.filled.notify_one();
-        dropped
-    }
-
-    /// Takes the oldest items, up to `most` encoded bytes. `None` if there are none. An item that is larger on its own is
-    /// taken alone, for the caller to judge.
-    pub(crate) fn take(&self, most: usize) -> Option<Load> {
-        let mut queue = self.queue.lock().expect("no holder of the outbox panics");
-        let mut load = Load::default();
-        let mut room = most;
-        while let Some((bytes, _)) = queue.items.front() {
-            if *bytes > room && room < most {
-                break;
-            }
-            let (bytes, item) = queue.items.pop_front().expect("it was just seen");
-            queue.bytes -= bytes;
-            room = room.saturating_sub(bytes);
+        let mut load = Self::default();
+        for item in items {
             match item {
                 Item::Bundle(bundle) => load.bundles.push(bundle),
                 Item::Cancel(cancel) => load.cancels.push(cancel),
             }
         }
-        (room < most).then_some(load)
+        Some(load)
     }
 
-    /// Puts a load back in front, because it could not be sent now.
-    pub(crate) fn put_back(&self, load: Load) {
-        let mut queue = self.queue.lock().expect("no holder of the outbox panics");
-        let bundles = load.bundles.into_iter().rev().map(Item::Bundle);
-        for item in bundles.chain(load.cancels.into_iter().rev().map(Item::Cancel)) {
-            let bytes = item.bytes();
-            queue.bytes += bytes;
-            queue.items.push_front((bytes, item));
-        }
-    }
-
-    /// Returns when something was queued since the last call.
-    pub(crate) async fn filled(&self) {
-        self.filled.notified().await;
+    /// Puts it back in front, because it could not be sent now.
+    pub(crate) fn put_back(self, outbox: &Outbox<Item>) {
+        let cancels = self.cancels.into_iter().map(Item::Cancel);
+        outbox.put_back(cancels.chain(self.bundles.into_iter().map(Item::Bundle)));
     }
 }

@@ -42,9 +42,9 @@ fn a_good_bundle_is_accepted_and_accepted_again_but_waits_once() {
     assert_eq!(pool.metrics().admitted.get(), 1);
     assert_eq!(pool.standing(&good.bundle.id()), Some(Standing::Waiting));
     assert_eq!(pool.standing(&BundleId([9; 32])), None);
-    let passed_on = pool.outbox().take(usize::MAX).expect("it is passed on");
+    let passed_on = Load::take(pool.outbox(), usize::MAX).expect("it is passed on");
     assert_eq!(ids(&passed_on.bundles), [good.bundle.id()]);
-    assert!(pool.outbox().take(usize::MAX).is_none(), "once");
+    assert!(Load::take(pool.outbox(), usize::MAX).is_none(), "once");
     check_invariants(&pool, &view);
 }
 

@@ -119,7 +119,7 @@ fn a_clients_bundle_is_passed_on_again_while_it_waits_but_not_too_often() {
     for height in 1..=100 {
         view.set_height(height);
         pool.finalized(Height(height), &[]);
-        while let Some(load) = pool.outbox().take(1 << 20) {
+        while let Some(load) = Load::take(pool.outbox(), 1 << 20) {
             assert_eq!(ids(&load.bundles), [signed(0, 0, 5).bundle.id()], "only what a client brought here");
             passed_on.push(height);
         }
@@ -142,7 +142,7 @@ fn a_clients_cancel_is_passed_on_again_while_it_waits_but_not_too_often() {
         }
         view.set_height(height);
         pool.finalized(Height(height), &[]);
-        while let Some(load) = pool.outbox().take(1 << 20) {
+        while let Some(load) = Load::take(pool.outbox(), 1 << 20) {
             assert_eq!(load.cancels, [cancel(0, 3, 5)], "only what a client brought here");
             passed_on.push(height);
         }
@@ -164,19 +164,19 @@ fn a_full_outbox_drops_the_oldest_and_counts_them() {
     let dropped = outbox.push(bundles.iter().cloned().map(Item::Bundle));
     assert!(dropped > 0);
     let mut kept = Vec::new();
-    while let Some(load) = outbox.take(250_000) {
+    while let Some(load) = Load::take(&outbox, 250_000) {
         assert!(load.bundles.len() <= 2);
         kept.extend(ids(&load.bundles));
         if kept.len() == 2 {
             let first = ids(&load.bundles);
-            outbox.put_back(load);
-            assert_eq!(ids(&outbox.take(250_000).unwrap().bundles), first, "what could not be sent is next");
+            load.put_back(&outbox);
+            assert_eq!(ids(&Load::take(&outbox, 250_000).unwrap().bundles), first, "what could not be sent is next");
         }
     }
     assert_eq!(kept, ids(&bundles[dropped..]), "in order, the newest");
     let alone = outbox.push([Item::Bundle(bundles[0].clone())]);
     assert_eq!(alone, 0);
-    assert_eq!(outbox.take(1_000).expect("for the caller to judge").bundles.len(), 1);
+    assert_eq!(Load::take(&outbox, 1_000).expect("for the caller to judge").bundles.len(), 1);
 }
 
 #[derive(Clone, Debug)]
