@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     feed::FeedError,
-    poster::{Beacon, Jwt, L1, Lease, LogLease, NetworkBook, Rpc, RpcError, SignerError, Unleased, beacon::Slots},
+    poster::{
+        Beacon, BlobSchedule, Jwt, L1, Lease, LogLease, NetworkBook, Rpc, RpcError, SignerError, Unleased,
+        beacon::Slots,
+    },
 };
 
 pub mod arbitrum;
@@ -51,6 +54,9 @@ pub enum SettingsError {
 pub struct L1Settings {
     /// Its JSON-RPC.
     pub rpc: String,
+    /// Its chain configuration, as op-node's `--rollup.l1-chain-config`; public chains need none.
+    #[serde(default)]
+    pub chain_config: Option<PathBuf>,
     /// A beacon node's HTTP API, `http://`; needed to read blobs back.
     #[serde(default)]
     pub beacon: Option<String>,
@@ -155,8 +161,16 @@ fn one_second() -> u64 {
 
 impl L1Settings {
     /// The node.
-    pub fn open(&self) -> Result<L1, RpcError> {
-        Ok(L1::new(Rpc::new(&self.rpc, Duration::from_millis(self.timeout_ms), None)?))
+    pub fn open(&self) -> Result<L1, SettingsError> {
+        let l1 = L1::new(Rpc::new(&self.rpc, Duration::from_millis(self.timeout_ms), None)?);
+        let Some(path) = &self.chain_config else { return Ok(l1) };
+        let blobs = BlobSchedule::parse(&read(path)?)
+            .map_err(|error| SettingsError::File { path: path.clone(), detail: error.to_string() })?;
+        Ok(l1.with_blobs(blobs))
+    }
+
+    fn relative_to(&mut self, folder: &Path) {
+        self.chain_config = self.chain_config.as_ref().map(|path| folder.join(path));
     }
 
     /// The beacon node, if there is one.

@@ -48,6 +48,14 @@ pub struct PayloadBlock {
     pub transactions: Vec<Bytes>,
 }
 
+impl PayloadBlock {
+    /// What is read of `payload`.
+    pub fn of(payload: &Payload) -> Result<Self, EngineError> {
+        serde_json::from_value(payload.json.clone())
+            .map_err(|error| EngineError::Answer(format!("with a payload that is none: {error}")))
+    }
+}
+
 /// Makes a block of `deposits` and as many of `candidates` as are valid. `make` asks the client for one particular block.
 pub async fn build<F>(
     deposits: &[Vec<u8>],
@@ -111,8 +119,7 @@ fn compare(
     candidates: &[Vec<u8>],
     kept: &[usize],
 ) -> Result<Built, EngineError> {
-    let block: PayloadBlock = serde_json::from_value(payload.json.clone())
-        .map_err(|error| EngineError::Answer(format!("with a payload that is none: {error}")))?;
+    let block = PayloadBlock::of(&payload)?;
     let mut held = block.transactions.iter().map(|bytes| bytes.as_ref());
     if !deposits.iter().all(|deposit| held.next() == Some(deposit.as_slice())) {
         return Err(EngineError::Answer("with a block that lacks the deposits".into()));

@@ -27,10 +27,11 @@ use tokio::{
 use super::{
     GasRoom, Optimism,
     attributes::{Attributes, AttributesError},
-    build::{Built, build},
+    build::{Built, PayloadBlock, build},
     chain::{Chain, ChainError, L2Block},
     derive::{BlockRef, Derived},
     engine::{Engine, EngineError, Forkchoice},
+    insist::insist,
     l1_info::L1_INFO_GAS,
     places::{Place, Places},
     rollup::Rollup,
@@ -92,6 +93,9 @@ pub enum DriverError {
     /// L1 does not have a block that it had a moment ago.
     #[error("L1 block {0} is gone")]
     Gone(u64),
+    /// The client calls a head valid and does not follow it.
+    #[error("the execution client calls block {asked} the head and answers with block {found}")]
+    NotFollowed { asked: u64, found: u64 },
 }
 
 /// Drives one rollup's execution client.
@@ -108,6 +112,10 @@ pub struct Driver {
     l1_chain: L1Chain,
     places: Places,
     state: Option<State>,
+    /// The latest head that the client called valid.
+    told: u64,
+    /// The client has lost blocks that it had: its word that it follows is checked.
+    lost: bool,
     looked_at_l1: Option<Instant>,
     /// Where L1 ended when a block needed more of it.
     l1_end: Option<u64>,
@@ -170,6 +178,8 @@ impl Driver {
             derived,
             service,
             state: None,
+            told: 0,
+            lost: false,
             looked_at_l1: None,
             l1_end: None,
         }
@@ -247,6 +257,7 @@ impl Driver {
     /// Finds the client's head, and its place in the lane.
     async fn resume(&mut self) -> Result<(), DriverError> {
         let head = self.chain.head().await?;
+        self.lost |= head.number < self.told;
         let joined = self.config.joined_after.unwrap_or(self.rollup.genesis.l2.number);
         let mut known = loop {
             let Some(place) = self.places.at_or_below(head.number) else { break self.chain.number(joined).await? };
@@ -350,6 +361,7 @@ impl Driver {
         };
         self.places.forget_from(block.number + 1);
         self.feed.seek(cursor.ms).await?;
+        self.told = block.number;
         self.state = Some(State { head: block, cursor, told: Forkchoice::default() });
         Ok(())
     }
@@ -394,12 +406,12 @@ impl Driver {
         let gas = self.gas(attributes.system.gas_limit);
         let (planned, unfit) = self.adapter.fill(self.feed.blocks(), tip, place, &gas);
         let candidates = &planned.block.transactions;
-        let forkchoice = self.forkchoice(&state.head);
+        let on_parent = self.forkchoice(&state.head);
         let (engine, isthmus) = (&self.engine, self.rollup.isthmus(attributes.timestamp));
         let make = |indexes: Vec<usize>| {
             let chosen = indexes.iter().map(|index| candidates[*index].as_slice());
             let json = attributes.to_json(chosen);
-            let forkchoice = &forkchoice;
+            let forkchoice = &on_parent;
             async move { engine.make(forkchoice, json, isthmus).await }
         };
         let Built { payload, block, skipped } = build(&attributes.deposits, candidates, make).await?;
@@ -416,6 +428,10 @@ impl Driver {
         self.places.push(place_of(&head, planned.lane));
         let forkchoice = self.forkchoice(&head);
         engine.update(&forkchoice).await?;
+        if self.lost {
+            insist(engine, &self.chain, &forkchoice, &on_parent, (&attributes, isthmus), &head).await?;
+        }
+        self.told = head.number;
         let hashes = skipped.iter().map(|index| (*index, keccak256(&candidates[*index])));
         self.report(&head, &unfit, &hashes.collect::<Vec<_>>(), begin.elapsed());
         self.feed.forget_before(planned.lane.ms);
@@ -425,12 +441,7 @@ impl Driver {
     }
 
     /// The block that the client made, if it stands where it should.
-    fn check(
-        &self,
-        parent: &L2Block,
-        attributes: &Attributes,
-        block: &super::build::PayloadBlock,
-    ) -> Result<L2Block, EngineError> {
+    fn check(&self, parent: &L2Block, attributes: &Attributes, block: &PayloadBlock) -> Result<L2Block, EngineError> {
         let number: u64 = block.block_number.to();
         let stands = number == parent.number + 1
             && block.parent_hash == parent.hash

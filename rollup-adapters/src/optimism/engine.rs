@@ -73,8 +73,8 @@ struct Updated {
 #[serde(rename_all = "camelCase")]
 struct Envelope {
     execution_payload: Value,
-    #[serde(default)]
-    execution_requests: Vec<Value>,
+    /// op-geth names none by `null`, others by an empty list.
+    execution_requests: Option<Vec<Value>>,
 }
 
 /// A block that the client made and has not taken over yet.
@@ -115,7 +115,7 @@ impl Engine {
         let id = id.ok_or_else(|| EngineError::Answer("that the head is valid, and begins no block".into()))?;
         let method = if isthmus { "engine_getPayloadV4" } else { "engine_getPayloadV3" };
         let envelope: Envelope = self.rpc.call(method, &[json!(id)]).await?;
-        let requests = isthmus.then_some(envelope.execution_requests);
+        let requests = isthmus.then(|| envelope.execution_requests.unwrap_or_default());
         Ok(Payload { json: envelope.execution_payload, requests })
     }
 

@@ -44,6 +44,8 @@ pub mod driver;
 pub mod engine;
 mod frame;
 #[cfg(feature = "run")]
+mod insist;
+#[cfg(feature = "run")]
 pub mod l1_info;
 #[cfg(feature = "run")]
 pub mod places;

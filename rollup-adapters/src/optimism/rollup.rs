@@ -36,6 +36,12 @@ pub struct Rollup {
     /// When Jovian is active. Not known to the driver.
     #[serde(default)]
     pub jovian_time: Option<u64>,
+    /// When Karst is active. Not known to the driver.
+    #[serde(default)]
+    pub karst_time: Option<u64>,
+    /// When Lagoon is active. Not known to the driver.
+    #[serde(default)]
+    pub lagoon_time: Option<u64>,
     /// When interop is active. Not known to the driver.
     #[serde(default)]
     pub interop_time: Option<u64>,
@@ -150,7 +156,13 @@ impl Rollup {
         if self.isthmus(timestamp) && !self.isthmus(parent) {
             return Err(RollupError::Fork { fork: "Isthmus", state: "activated", at: timestamp });
         }
-        for (fork, time) in [("Jovian", self.jovian_time), ("Interop", self.interop_time)] {
+        let later = [
+            ("Jovian", self.jovian_time),
+            ("Karst", self.karst_time),
+            ("Lagoon", self.lagoon_time),
+            ("Interop", self.interop_time),
+        ];
+        for (fork, time) in later {
             if time.is_some_and(|time| time <= timestamp) {
                 return Err(RollupError::Fork { fork, state: "active", at: timestamp });
             }

@@ -7,17 +7,19 @@ use alloy_primitives::{Address, B256, Bytes, U64, U128, U256};
 use lockstep_protocol::{header::L1Origin, ids::Hash32};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
-use super::rpc::{Rpc, RpcError};
-
-/// Update fraction of the blob base fee: Cancun's, Prague's (EIP-4844, EIP-7691). Later forks change it by configuration.
-const BLOB_FRACTION_CANCUN: u128 = 3_338_477;
-const BLOB_FRACTION_PRAGUE: u128 = 5_007_716;
+use super::{
+    blob_schedule::BlobSchedule,
+    rpc::{Rpc, RpcError},
+};
 
 /// An L1 node.
 #[derive(Debug)]
 pub struct L1 {
     rpc: Rpc,
+    /// What blobs cost; found out by the chain's id when it first matters.
+    blobs: OnceCell<BlobSchedule>,
 }
 
 /// A header of L1, as far as rollups need it.
@@ -34,8 +36,12 @@ pub struct L1Header {
     pub timestamp: u64,
     /// Base fee per gas, wei.
     pub base_fee: u128,
-    /// Base fee per blob gas by the header's own figures, wei; 1 where there are none.
+    /// Base fee per blob gas by the chain's schedule, wei; 1 where there are no blobs.
     pub blob_base_fee: u128,
+    /// Blob gas beyond the target so far.
+    pub excess_blob_gas: u128,
+    /// Whether it has a hash of requests, as headers have since Prague.
+    pub is_prague: bool,
     /// Whether the chain takes blobs.
     pub takes_blobs: bool,
     /// Randomness of the beacon chain.
@@ -67,16 +73,16 @@ struct RawHeader {
 
 impl From<RawHeader> for L1Header {
     fn from(raw: RawHeader) -> Self {
-        // Prague gives headers a hash of requests: by that it is known.
-        let fraction = if raw.requests_hash.is_some() { BLOB_FRACTION_PRAGUE } else { BLOB_FRACTION_CANCUN };
-        let excess = raw.excess_blob_gas.map(|excess| excess.to());
+        let excess: Option<u128> = raw.excess_blob_gas.map(|excess| excess.to());
         Self {
             number: raw.number.to(),
             hash: raw.hash,
             parent_hash: raw.parent_hash,
             timestamp: raw.timestamp.to(),
             base_fee: raw.base_fee_per_gas.map_or(0, |fee| fee.to()),
-            blob_base_fee: excess.map_or(1, |excess| alloy_eips::eip4844::fake_exponential(1, excess, fraction)),
+            blob_base_fee: 1,
+            excess_blob_gas: excess.unwrap_or_default(),
+            is_prague: raw.requests_hash.is_some(),
             takes_blobs: excess.is_some(),
             mix_hash: raw.mix_hash.unwrap_or_default(),
             parent_beacon_block_root: raw.parent_beacon_block_root.unwrap_or_default(),
@@ -162,9 +168,31 @@ impl Receipt {
 }
 
 impl L1 {
-    /// L1 behind this endpoint.
+    /// L1 behind this endpoint. If it is none of the public chains, blobs cost what headers alone tell.
     pub fn new(rpc: Rpc) -> Self {
-        Self { rpc }
+        Self { rpc, blobs: OnceCell::new() }
+    }
+
+    /// The same with a schedule of its own of what blobs cost.
+    pub fn with_blobs(self, blobs: BlobSchedule) -> Self {
+        Self { blobs: OnceCell::new_with(Some(blobs)), ..self }
+    }
+
+    async fn priced(&self, header: L1Header) -> Result<L1Header, RpcError> {
+        // The least price, whatever the schedule.
+        if header.excess_blob_gas == 0 {
+            return Ok(header);
+        }
+        let blobs = self.blobs.get_or_try_init(async || self.chain_id().await.map(BlobSchedule::of_chain)).await?;
+        let blob_base_fee = blobs.base_fee(header.timestamp, header.excess_blob_gas, header.is_prague);
+        Ok(L1Header { blob_base_fee, ..header })
+    }
+
+    async fn priced_if(&self, header: Option<L1Header>) -> Result<Option<L1Header>, RpcError> {
+        match header {
+            Some(header) => self.priced(header).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The endpoint itself, for what is not standard.
@@ -181,7 +209,8 @@ impl L1 {
     pub async fn latest(&self) -> Result<L1Header, RpcError> {
         let header =
             self.rpc.call::<Option<L1Header>>("eth_getBlockByNumber", &[json!("latest"), json!(false)]).await?;
-        header.ok_or_else(|| self.malformed("eth_getBlockByNumber", "there is no latest block"))
+        let header = header.ok_or_else(|| self.malformed("eth_getBlockByNumber", "there is no latest block"))?;
+        self.priced(header).await
     }
 
     /// The header that L1 will not take back; none on a chain that has none yet or does not know the tag.
@@ -189,7 +218,7 @@ impl L1 {
         match self.rpc.call("eth_getBlockByNumber", &[json!("finalized"), json!(false)]).await {
             // Some nodes answer with an error as long as there is none.
             Err(RpcError::Call { .. }) => Ok(None),
-            result => result,
+            result => self.priced_if(result?).await,
         }
     }
 
@@ -201,7 +230,7 @@ impl L1 {
             Some(header) if header.number != number => {
                 Err(self.malformed("eth_getBlockByNumber", "another number than asked for"))
             }
-            header => Ok(header),
+            header => self.priced_if(header).await,
         }
     }
 
@@ -212,7 +241,8 @@ impl L1 {
             Some(block) if block.header.hash != hash => {
                 Err(self.malformed("eth_getBlockByHash", "another hash than asked for"))
             }
-            block => Ok(block),
+            Some(block) => Ok(Some(L1Block { header: self.priced(block.header).await?, ..block })),
+            None => Ok(None),
         }
     }
 

@@ -17,6 +17,7 @@
 //! effect the second time. What to post is each rollup's own: `optimism/post.rs`, `arbitrum/`.
 
 pub mod beacon;
+pub mod blob_schedule;
 pub(crate) mod envelope;
 pub mod fees;
 pub mod l1;
@@ -27,6 +28,7 @@ pub mod sender;
 pub mod signer;
 
 pub use beacon::Beacon;
+pub use blob_schedule::BlobSchedule;
 pub use envelope::Sidecar;
 pub use fees::{FeeConfig, Market, Price};
 pub use l1::{L1, L1Block, L1Header, L1Transaction, Log};

@@ -60,7 +60,7 @@ pub enum RpcError {
         method: String,
         /// JSON-RPC code.
         code: i32,
-        /// Its text, shortened.
+        /// Its text and data, shortened.
         message: String,
     },
     /// The answer is not what the method returns.
@@ -169,7 +169,10 @@ impl Rpc {
         let (endpoint, method) = (self.endpoint.clone(), method.to_owned());
         match error {
             ClientError::Call(error) => {
-                RpcError::Call { endpoint, method, code: error.code(), message: clip(error.message().to_owned()) }
+                // op-geth says in the data what is wrong with attributes, and nothing of it in the text.
+                let data = error.data().map(|data| format!(": {}", data.get())).unwrap_or_default();
+                let message = clip(format!("{}{data}", error.message()));
+                RpcError::Call { endpoint, method, code: error.code(), message }
             }
             ClientError::RequestTimeout => RpcError::Timeout { endpoint, method, after: self.timeout },
             ClientError::ParseError(error) => RpcError::Malformed { endpoint, method, detail: clip(error.to_string()) },

@@ -146,6 +146,7 @@ impl DriveSettings {
     pub fn load(path: &Path) -> Result<Self, SettingsError> {
         let (mut settings, folder): (Self, _) = load(path)?;
         settings.lane.relative_to(&folder);
+        settings.l1.relative_to(&folder);
         settings.feed.key_file = settings.feed.key_file.map(|path| folder.join(path));
         Ok(settings)
     }
@@ -156,6 +157,7 @@ impl PostSettings {
     pub fn load(path: &Path) -> Result<Self, SettingsError> {
         let (mut settings, folder): (Self, _) = load(path)?;
         settings.lane.relative_to(&folder);
+        settings.l1.relative_to(&folder);
         settings.signer.key_file = settings.signer.key_file.map(|path| folder.join(path));
         if let Some(lease) = &mut settings.lease {
             lease.relative_to(&folder);

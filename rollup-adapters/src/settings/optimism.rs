@@ -145,6 +145,7 @@ impl DriveSettings {
             *path = folder.join(&*path);
         }
         settings.data = settings.data.map(|data| folder.join(data));
+        settings.l1.relative_to(&folder);
         Ok(settings)
     }
 }
@@ -154,6 +155,7 @@ impl PostSettings {
     pub fn load(path: &Path) -> Result<Self, SettingsError> {
         let (mut settings, folder): (Self, _) = load(path)?;
         settings.rollup = folder.join(&settings.rollup);
+        settings.l1.relative_to(&folder);
         settings.signer.key_file = settings.signer.key_file.map(|path| folder.join(path));
         if let Some(lease) = &mut settings.lease {
             lease.relative_to(&folder);

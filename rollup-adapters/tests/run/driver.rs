@@ -13,17 +13,17 @@ use crate::{
 };
 
 /// A lane with everything that a lane may hold: transfers, and what must be skipped.
-struct Traffic {
-    wallets: Vec<Wallet>,
+pub(crate) struct Traffic {
+    pub(crate) wallets: Vec<Wallet>,
 }
 
 impl Traffic {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { wallets: (1..5).map(Wallet::new).collect() }
     }
 
     /// Most heights have nothing; some have transfers, some garbage, some both.
-    fn at(&mut self, height: u64) -> Vec<Vec<u8>> {
+    pub(crate) fn at(&mut self, height: u64) -> Vec<Vec<u8>> {
         let index = (height % 4) as usize;
         let to = Address::repeat_byte(0x66);
         let poor = Wallet::new(200);
@@ -50,7 +50,7 @@ impl Traffic {
 }
 
 /// An event of the portal that mints and sends.
-fn deposit(sender: &Wallet, nonce: u64, to: Address, mint: u64) -> Vec<u8> {
+pub(crate) fn deposit(sender: &Wallet, nonce: u64, to: Address, mint: u64) -> Vec<u8> {
     let event = keccak256("TransactionDeposited(address,address,uint256,bytes)");
     let mut opaque = [U256::from(mint).to_be_bytes::<32>(), U256::from(mint / 2).to_be_bytes::<32>()].concat();
     opaque.extend(100_000_u64.to_be_bytes());
@@ -73,7 +73,7 @@ fn gas_limit(sender: &Wallet, nonce: u64, gas: u64) -> Vec<u8> {
     sender.sign(L1_CHAIN, nonce, SYSTEM_CONFIG, 0, call, 300_000)
 }
 
-async fn world(traffic: &mut Traffic, seconds: u64) -> World {
+pub(crate) async fn world(traffic: &mut Traffic, seconds: u64) -> World {
     let mut world = World::new(&traffic.wallets).await;
     let depositor = Wallet::new(1);
     for (nonce, part) in (0..).zip([0, 1, 2, 3]) {

@@ -9,8 +9,11 @@ mod fixture;
 
 mod anvil;
 mod driver;
+mod op_geth;
+mod op_node;
 mod poster;
 mod process;
 mod proxy;
 mod sender;
+mod stock;
 mod world;

@@ -131,9 +131,9 @@ async fn of_two_posters_with_a_lease_one_pays_and_the_other_takes_over_when_it_s
     };
     let lease = |number| Box::new(book.lease_for(number, HEIGHTS));
     let url = world.l1.rpc_url();
-    let first = world.post_leased(&client, &url, FeeConfig::default(), lease(0)).await;
+    let first = world.post_leased(&client.rpc, &url, FeeConfig::default(), lease(0)).await;
     until("the first posts", || first.service.status().batches_posted > 0).await;
-    let second = world.post_leased(&client, &url, FeeConfig::default(), lease(1)).await;
+    let second = world.post_leased(&client.rpc, &url, FeeConfig::default(), lease(1)).await;
     for _ in 0..3 {
         world.pass(10, |_| vec![wallet.transfer()]).await;
         world.wait_for_head(&client).await;

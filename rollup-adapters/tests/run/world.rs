@@ -10,7 +10,7 @@ use std::{
 
 use alloy_consensus::{SignableTransaction, TxEip1559};
 use alloy_eips::eip2718::Encodable2718;
-use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, address};
+use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, address, b256};
 use lockstep_adapters::{
     LaneBlock,
     feed::{Answer, FeedError, LaneSource},
@@ -26,7 +26,7 @@ use lockstep_adapters::{
     poster::{FeeConfig, Jwt, L1, Lease, Rpc, Sender, SenderConfig, Signer, Unleased},
     serve::{DriverStatus, PosterStatus, Service},
 };
-use lockstep_evm::{Config, L1 as L1Role, Node, Optimism as OptimismRole, Role, genesis, op_genesis};
+use lockstep_evm::{Config, Genesis, L1 as L1Role, Node, Optimism as OptimismRole, Role, genesis, op_genesis};
 use lockstep_protocol::ids::{Height, RollupId};
 use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
 use serde_json::json;
@@ -44,7 +44,11 @@ pub(crate) const INBOX: Address = address!("ff0000000000000000000000000000000000
 pub(crate) const PORTAL: Address = address!("1000000000000000000000000000000000000001");
 pub(crate) const SYSTEM_CONFIG: Address = address!("1000000000000000000000000000000000000002");
 pub(crate) const BATCHER: [u8; 32] = [0xba; 32];
-const JWT: B256 = B256::repeat_byte(7);
+/// Where the system configuration keeps who signs blocks that are not on L1 yet (specs, Batcher and system config).
+const UNSAFE_BLOCK_SIGNER_SLOT: B256 = b256!("65a7ed542fb37fe237fdfbdd70b31598523fe5b32879e307bae27a0bd9581c08");
+/// The contract that keeps what the L1-info transaction says.
+const L1_BLOCK: Address = address!("4200000000000000000000000000000000000015");
+pub(crate) const JWT: B256 = B256::repeat_byte(7);
 const MILLION: u64 = 1_000_000;
 
 /// Emits what it is called with: three or four topics, and the rest as data.
@@ -57,6 +61,15 @@ fn emitter(topics: u8) -> Bytes {
     // The length lies below the topics; then the offset, LOGn, STOP.
     code.extend([0x80 + topics, 0x60, 0x00, 0xa0 + topics, 0x00]);
     code.into()
+}
+
+/// What the contract of every OP Stack rollup that keeps the L1-info does: it puts the packed arguments where execution clients look
+/// for what posting costs (specs, Isthmus, "L1 attributes"; offset in the call, bits to drop, slot).
+fn l1_block() -> Bytes {
+    let fields = [(4, 128, 3), (20, 128, 0), (36, 0, 1), (68, 0, 7), (100, 0, 2), (132, 0, 4), (164, 160, 8)];
+    // PUSH1 offset, CALLDATALOAD, PUSH1 bits, SHR, PUSH1 slot, SSTORE.
+    let store = |(at, bits, slot)| [0x60, at, 0x35, 0x60, bits, 0x1c, 0x60, slot, 0x55];
+    fields.into_iter().flat_map(store).collect::<Vec<u8>>().into()
 }
 
 /// A key whose transactions count their own nonces.
@@ -193,11 +206,13 @@ impl LaneSource for Follower {
 /// Everything outside of driver and poster.
 pub(crate) struct World {
     pub(crate) l1: Arc<Node>,
+    pub(crate) l1_genesis: Genesis,
+    /// The rollup's genesis.json.
+    pub(crate) genesis: Genesis,
     pub(crate) rollup: Rollup,
     /// rollup.json, as op-node reads it.
     pub(crate) json: String,
     pub(crate) lane: Lane,
-    wallets: Vec<Address>,
     /// Log time, milliseconds.
     clock_ms: u64,
     pub(crate) folder: tempfile::TempDir,
@@ -249,10 +264,15 @@ impl World {
         for (address, topics) in [(PORTAL, 4), (SYSTEM_CONFIG, 3)] {
             first.alloc.entry(address).or_default().code = Some(emitter(topics));
         }
+        // op-node asks for a proof of it when it starts.
+        let signer = (UNSAFE_BLOCK_SIGNER_SLOT, batcher.into_word());
+        first.alloc.entry(SYSTEM_CONFIG).or_default().storage = Some([signer].into());
         let role = L1Role { interval: None, instant: false, ..L1Role::default() };
-        let l1 = Arc::new(Node::start(Config::new(first, Role::L1(role))).await.expect("an L1"));
+        let l1 = Arc::new(Node::start(Config::new(first.clone(), Role::L1(role))).await.expect("an L1"));
         let origin = l1.genesis().hash;
-        let probe = client(&wallets).await;
+        let mut genesis = Genesis { gas_limit: 60_000_000, ..op_genesis(CHAIN, BEGIN, &wallets, ether(1)) };
+        genesis.alloc.entry(L1_BLOCK).or_default().code = Some(l1_block());
+        let probe = client(&genesis).await;
         let l2 = probe.node.genesis().hash;
         probe.node.stop().await;
         let mut scalar = [0; 32];
@@ -269,18 +289,21 @@ impl World {
                 },
             },
             "block_time": 2, "max_sequencer_drift": 600, "seq_window_size": 3_600, "channel_timeout": 300,
-            "l1_chain_id": L1_CHAIN, "l2_chain_id": CHAIN, "regolith_time": 0, "holocene_time": 0, "isthmus_time": 0,
+            "l1_chain_id": L1_CHAIN, "l2_chain_id": CHAIN, "regolith_time": 0, "canyon_time": 0, "delta_time": 0,
+            "ecotone_time": 0, "fjord_time": 0, "granite_time": 0, "holocene_time": 0, "isthmus_time": 0,
+            "chain_op_config": { "eip1559Elasticity": 6, "eip1559Denominator": 250, "eip1559DenominatorCanyon": 250 },
             "batch_inbox_address": INBOX, "deposit_contract_address": PORTAL, "l1_system_config_address": SYSTEM_CONFIG,
         });
         let json = json.to_string();
         let rollup = Rollup::parse(&json).expect("a rollup.json");
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self { l1, rollup, json, lane: Lane::default(), wallets, clock_ms: BEGIN * 1_000, folder }
+        let (lane, clock_ms) = (Lane::default(), BEGIN * 1_000);
+        Self { l1, l1_genesis: first, genesis, rollup, json, lane, clock_ms, folder }
     }
 
     /// A fresh execution client of the rollup, at genesis.
     pub(crate) async fn client(&self) -> Client {
-        client(&self.wallets).await
+        client(&self.genesis).await
     }
 
     /// Mines an L1 block, twelve seconds after the last.
@@ -384,18 +407,23 @@ impl World {
 
     /// Starts a poster of what `client` executed, which reaches L1 at this URL.
     pub(crate) async fn post(&self, client: &Client, l1_url: &str, fees: FeeConfig) -> Running<PosterStatus> {
-        self.post_leased(client, l1_url, fees, Box::new(Unleased)).await
+        self.post_of(&client.rpc, l1_url, fees).await
+    }
+
+    /// The same, of the execution client at `rpc_url`.
+    pub(crate) async fn post_of(&self, rpc_url: &str, l1_url: &str, fees: FeeConfig) -> Running<PosterStatus> {
+        self.post_leased(rpc_url, l1_url, fees, Box::new(Unleased)).await
     }
 
     /// The same, with a lease.
     pub(crate) async fn post_leased(
         &self,
-        client: &Client,
+        rpc_url: &str,
         l1_url: &str,
         fees: FeeConfig,
         lease: Box<dyn Lease>,
     ) -> Running<PosterStatus> {
-        let chain = self.chain(&client.rpc);
+        let chain = self.chain(rpc_url);
         let l1 = Arc::new(L1::new(rpc(l1_url)));
         let (derived, derivation) = self.derivation(&l1, &chain);
         let config = SenderConfig { fees, poll_ms: 10, ..SenderConfig::default() };
@@ -465,10 +493,8 @@ pub(crate) fn ether(amount: u64) -> U256 {
     U256::from(amount) * U256::from(MILLION * MILLION * MILLION)
 }
 
-async fn client(wallets: &[Address]) -> Client {
-    let first = op_genesis(CHAIN, BEGIN, wallets, ether(1));
-    let first = lockstep_evm::Genesis { gas_limit: 60_000_000, ..first };
-    let config = Config::new(first, Role::Optimism(OptimismRole::new(JWT)));
+async fn client(genesis: &Genesis) -> Client {
+    let config = Config::new(genesis.clone(), Role::Optimism(OptimismRole::new(JWT)));
     let node = Node::start(config).await.expect("an execution client");
     let (rpc, engine) = (node.rpc_url(), node.engine_url().expect("an Engine API"));
     Client { node, rpc, engine }

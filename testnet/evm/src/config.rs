@@ -1,9 +1,10 @@
 //! What does a node need to know before it starts?
 
-use alloy_eips::{eip1559::BaseFeeParams, eip2935, eip4788, eip7002, eip7251};
-use alloy_genesis::{Genesis, GenesisAccount};
-use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_eips::{eip1559::BaseFeeParams, eip2935, eip4788, eip7002, eip7251, eip7840::BlobParams};
+use alloy_genesis::{ChainConfig, Genesis, GenesisAccount};
+use alloy_primitives::{Address, B256, Bytes, U256, address, b256};
 use op_alloy_consensus::{L2_TO_L1_MESSAGE_PASSER_ADDRESS, encode_holocene_extra_data};
+use serde_json::json;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use tokio::sync::mpsc;
 
@@ -13,6 +14,10 @@ pub const GAS_LIMIT: u64 = 30_000_000;
 pub const INITIAL_BASE_FEE: u64 = 1_000_000_000;
 /// The parameters of the OP Stack's base fee since Canyon, where the attributes leave them to the chain.
 pub const OP_BASE_FEE: BaseFeeParams = BaseFeeParams::new(250, 6);
+
+/// Where a proxy keeps its owner (EIP-1967), and who that is for the OP Stack's contracts (specs, Predeploys).
+const PROXY_OWNER_SLOT: B256 = b256!("b53127684a568b3173ae13b9f8a6016e243e63b6e8ee1178d6a717850b5d6103");
+const PROXY_OWNER: Address = address!("4200000000000000000000000000000000000018");
 
 /// A node's configuration.
 #[derive(Clone, Debug)]
@@ -114,7 +119,8 @@ impl Optimism {
     }
 }
 
-/// A genesis with `balance` wei for each of `accounts` and the system contracts of Prague.
+/// A genesis with `balance` wei for each of `accounts` and the system contracts of Prague. Its configuration has all forks up to
+/// Prague active from the start, as clients that read a genesis.json need to be told.
 pub fn genesis(chain_id: u64, timestamp: u64, accounts: &[Address], balance: U256) -> Genesis {
     let mut genesis = Genesis {
         timestamp,
@@ -122,7 +128,7 @@ pub fn genesis(chain_id: u64, timestamp: u64, accounts: &[Address], balance: U25
         base_fee_per_gas: Some(INITIAL_BASE_FEE.into()),
         ..Genesis::default()
     };
-    genesis.config.chain_id = chain_id;
+    genesis.config = prague(chain_id);
     for account in accounts {
         genesis.alloc.insert(*account, GenesisAccount::default().with_balance(balance));
     }
@@ -139,14 +145,58 @@ pub fn genesis(chain_id: u64, timestamp: u64, accounts: &[Address], balance: U25
     genesis
 }
 
-/// Like [`genesis`], for an OP Stack rollup: with the base-fee parameters that Holocene keeps in `extraData`, and without the
-/// request contracts that rollups do not have.
+fn prague(chain_id: u64) -> ChainConfig {
+    let (begin, first) = (Some(0), Some(0));
+    ChainConfig {
+        chain_id,
+        homestead_block: first,
+        eip150_block: first,
+        eip155_block: first,
+        eip158_block: first,
+        byzantium_block: first,
+        constantinople_block: first,
+        petersburg_block: first,
+        istanbul_block: first,
+        muir_glacier_block: first,
+        berlin_block: first,
+        london_block: first,
+        arrow_glacier_block: first,
+        gray_glacier_block: first,
+        merge_netsplit_block: first,
+        shanghai_time: begin,
+        cancun_time: begin,
+        prague_time: begin,
+        terminal_total_difficulty: Some(U256::ZERO),
+        terminal_total_difficulty_passed: true,
+        blob_schedule: [("cancun", BlobParams::cancun()), ("prague", BlobParams::prague())]
+            .map(|(fork, blobs)| (fork.to_owned(), blobs))
+            .into(),
+        ..ChainConfig::default()
+    }
+}
+
+/// Like [`genesis`], for an OP Stack rollup by Isthmus' rules: op-geth reads it as it is. With the base-fee parameters that Holocene
+/// keeps in `extraData`, and without the request contracts that rollups do not have. The forks in its configuration are for other
+/// clients; this node goes by [`Optimism::fork`].
 pub fn op_genesis(chain_id: u64, timestamp: u64, accounts: &[Address], balance: U256) -> Genesis {
     let mut genesis = genesis(chain_id, timestamp, accounts, balance);
     genesis.alloc.remove(&eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS);
     genesis.alloc.remove(&eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS);
-    // The contract whose storage root Isthmus headers carry has to be an account.
-    genesis.alloc.insert(L2_TO_L1_MESSAGE_PASSER_ADDRESS, GenesisAccount::default().with_nonce(Some(1)));
+    genesis.config.blob_schedule.clear();
+    let forks = ["regolith", "canyon", "ecotone", "fjord", "granite", "holocene", "isthmus"];
+    let forks = forks.map(|fork| (format!("{fork}Time"), json!(0)));
+    let fees = json!({
+        "eip1559Elasticity": OP_BASE_FEE.elasticity_multiplier,
+        "eip1559Denominator": OP_BASE_FEE.max_change_denominator,
+        "eip1559DenominatorCanyon": OP_BASE_FEE.max_change_denominator,
+    });
+    let more = [("bedrockBlock".to_owned(), json!(0)), ("optimism".to_owned(), fees)];
+    genesis.config.extra_fields.extend(forks.into_iter().chain(more));
+    // Isthmus headers carry the storage root of this contract. On every chain it is a proxy with an owner; without any storage its root
+    // would be that of no withdrawals, which op-geth leaves out of its payloads and then misses there.
+    let storage = [(PROXY_OWNER_SLOT, PROXY_OWNER.into_word())].into();
+    let passer = GenesisAccount::default().with_nonce(Some(1)).with_storage(Some(storage));
+    genesis.alloc.insert(L2_TO_L1_MESSAGE_PASSER_ADDRESS, passer);
     genesis.extra_data = encode_holocene_extra_data(Default::default(), OP_BASE_FEE)
         .expect("the chain's own parameters fit into 32 bits");
     genesis

@@ -135,7 +135,7 @@ impl L1 {
             true => (Some(self.rpc_url()), Slots::Number),
             false => (None, Slots::default()),
         };
-        L1Settings { rpc: self.rpc_url(), beacon, slots, timeout_ms: 5_000, poll_ms }
+        L1Settings { rpc: self.rpc_url(), chain_config: None, beacon, slots, timeout_ms: 5_000, poll_ms }
     }
 
     /// How posters send to it.

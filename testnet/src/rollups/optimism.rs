@@ -198,6 +198,7 @@ fn rollup_json(chain_id: u64, begin: u64, l1: B256, l2: B256) -> serde_json::Val
         "block_time": BLOCK_TIME, "max_sequencer_drift": 600, "seq_window_size": 3_600, "channel_timeout": 300,
         "l1_chain_id": L1_CHAIN, "l2_chain_id": chain_id, "regolith_time": 0, "canyon_time": 0, "delta_time": 0,
         "ecotone_time": 0, "fjord_time": 0, "granite_time": 0, "holocene_time": 0, "isthmus_time": 0,
+        "chain_op_config": { "eip1559Elasticity": 6, "eip1559Denominator": 250, "eip1559DenominatorCanyon": 250 },
         "batch_inbox_address": BATCH_INBOX, "deposit_contract_address": PORTAL,
         "l1_system_config_address": SYSTEM_CONFIG,
     })
