@@ -276,6 +276,13 @@ await post("any count of messages", poster, "0x00", { before: 0n, after: 0n }, B
 await post("any count after none", poster, "0x00", { before: 77n, after: 80n }, BATCH);
 await post("fewer messages than before", poster, "0x00", { after: 5n }, BATCH);
 await post("both counts and number wrong", poster, "0x00", { sequence: 0n, before: 3n }, "BadSequencerMessageNumber");
+const blobs = async (label, from, change, expected) => {
+  const { batches, messages, read } = await state();
+  const args = [change.sequence ?? batches, change.read ?? read, ZERO, change.before ?? messages, messages + 1n];
+  await step(label, from, "sequencerInbox", "addSequencerL2BatchFromBlobs", args, expected);
+};
+await blobs("a batch in blobs without any", poster, {}, "MissingDataHashes");
+await blobs("a stranger's blobs", stranger, {}, "NotBatchPoster");
 await post("a stranger", stranger, "0x00", {}, "NotBatchPoster");
 await post("a poster through a contract", poster, "0x00", {}, "NotCodelessOrigin", forwarder);
 await rpc("anvil_setCode", delegated, concat(["0xef0100", forwarder]));

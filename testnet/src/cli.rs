@@ -111,7 +111,7 @@ pub enum L1Choice {
     /// The embedded EVM node; batches travel as calldata.
     #[default]
     Embedded,
-    /// anvil, which testnet/evm/judges/install.sh installs from npm; the OP Stack rollup's batches travel in blobs.
+    /// anvil, which testnet/evm/judges/install.sh installs from npm; batches travel in blobs.
     Anvil,
 }
 

@@ -7,7 +7,7 @@ pragma solidity 0.8.37;
 /// and Inbox of Nitro (npm: arbitrum/nitro-contracts 3.2) answer at three, as far as a poster calls them and a reader of events
 /// needs them: same selectors, events, errors, hashes and accumulators. `judge.sh` calls both alike and compares.
 ///
-/// Left out: forced inclusion, so a poster can censor; the delay buffer and its proofs; batches in blobs, from a contract or
+/// Left out: forced inclusion, so a poster can censor; the delay buffer and its proofs; batches in calldata from a contract or
 /// with a data availability certificate; gas refunders; retryable tickets and unsigned transactions; withdrawals and the
 /// rollup's assertions; an owner, a pause, an allow list, upgrades; L1 forks that change the chain id.
 contract NitroInbox {
@@ -27,10 +27,12 @@ contract NitroInbox {
         uint64 futureSeconds;
     }
 
-    /// Where a reader finds a batch. The real enumeration goes on with no data, and blobs.
+    /// Where a reader finds a batch. Nobody forces a batch without data in here.
     enum BatchDataLocation {
         TxInput,
-        SeparateBatchEvent
+        SeparateBatchEvent,
+        NoData,
+        Blob
     }
 
     event SequencerBatchDelivered(
@@ -60,6 +62,7 @@ contract NitroInbox {
     error NotBatchPoster();
     error DataTooLarge(uint256 dataLength, uint256 maxDataLength);
     error InvalidHeaderFlag(bytes1);
+    error MissingDataHashes();
     error DelayedBackwards();
     error DelayedTooFar();
     error BadSequencerMessageNumber(uint256 stored, uint256 received);
@@ -80,6 +83,8 @@ contract NitroInbox {
     uint8 private constant INITIALIZE_VERSION = 1;
     bytes1 private constant BROTLI_FLAG = 0x00;
     bytes1 private constant ZERO_HEAVY_FLAG = 0x20;
+    bytes1 private constant BLOBS_FLAG = 0x50;
+    uint256 private constant GAS_PER_BLOB = 131_072;
     uint160 private constant ALIAS_OFFSET = uint160(0x1111000000000000000000000000000000001111);
 
     mapping(address => bool) public isBatchPoster;
@@ -137,11 +142,34 @@ contract NitroInbox {
         if (gasRefunder != address(0)) revert GasRefunderNotSupported(gasRefunder);
         if (data.length + HEADER_LENGTH > maxDataSize) revert DataTooLarge(data.length + HEADER_LENGTH, maxDataSize);
         if (data.length > 0 && data[0] != BROTLI_FLAG && data[0] != ZERO_HEAVY_FLAG) revert InvalidHeaderFlag(data[0]);
-        uint256 number =
+        (uint256 number,) =
             _append(data, afterDelayedMessagesRead, prevMessageCount, newMessageCount, BatchDataLocation.TxInput);
         if (sequenceNumber != number && sequenceNumber != type(uint256).max) {
             revert BadSequencerNumber(number, sequenceNumber);
         }
+    }
+
+    /// The same with the transaction's blobs. A contract may call this; nobody is paid back then.
+    function addSequencerL2BatchFromBlobs(
+        uint256 sequenceNumber,
+        uint256 afterDelayedMessagesRead,
+        address gasRefunder,
+        uint256 prevMessageCount,
+        uint256 newMessageCount
+    ) external {
+        if (!isBatchPoster[msg.sender]) revert NotBatchPoster();
+        if (gasRefunder != address(0)) revert GasRefunderNotSupported(gasRefunder);
+        bytes memory content = abi.encodePacked(BLOBS_FLAG);
+        uint256 count = 0;
+        for (; blobhash(count) != 0; ++count) content = bytes.concat(content, blobhash(count));
+        if (count == 0) revert MissingDataHashes();
+        (uint256 number, bytes32 dataHash) =
+            _append(content, afterDelayedMessagesRead, prevMessageCount, newMessageCount, BatchDataLocation.Blob);
+        if (sequenceNumber != number && sequenceNumber != type(uint256).max) {
+            revert BadSequencerNumber(number, sequenceNumber);
+        }
+        uint256 cost = block.blobbasefee * GAS_PER_BLOB * count;
+        if (_isCodelessOrigin()) _report(dataHash, number, block.basefee > 0 ? cost / block.basefee : 0);
     }
 
     /// Itself: it is the Bridge as well.
@@ -198,13 +226,14 @@ contract NitroInbox {
 
     // ---- Accounting ----
 
+    /// `content` is what is hashed behind the header: the batch, or the flag and the hashes of its blobs.
     function _append(
-        bytes memory data,
+        bytes memory content,
         uint256 delayedRead,
         uint256 messagesBefore,
         uint256 messagesAfter,
         BatchDataLocation location
-    ) private returns (uint256 number) {
+    ) private returns (uint256 number, bytes32 dataHash) {
         if (delayedRead < totalDelayedMessagesRead) revert DelayedBackwards();
         if (delayedRead > delayedInboxAccs.length) revert DelayedTooFar();
         uint256 known = sequencerReportedSubMessageCount;
@@ -212,7 +241,7 @@ contract NitroInbox {
             revert BadSequencerMessageNumber(known, messagesBefore);
         }
         TimeBounds memory bounds = _bounds();
-        bytes32 dataHash = keccak256(bytes.concat(_header(bounds, delayedRead), data));
+        dataHash = keccak256(bytes.concat(_header(bounds, delayedRead), content));
 
         number = sequencerInboxAccs.length;
         bytes32 before = _last(sequencerInboxAccs, number);
@@ -221,13 +250,16 @@ contract NitroInbox {
         sequencerInboxAccs.push(accumulator);
         sequencerReportedSubMessageCount = messagesAfter;
         totalDelayedMessagesRead = delayedRead;
-        // What the poster spent, for the rollup to pay back: a message for a later batch.
-        if (data.length > 0) {
-            bytes memory report =
-                abi.encodePacked(block.timestamp, msg.sender, dataHash, number, block.basefee, uint64(0));
-            _deliver(BATCH_REPORT, msg.sender, report);
-        }
+        // With blobs it comes after the event.
+        if (location == BatchDataLocation.TxInput && content.length > 0) _report(dataHash, number, 0);
         emit SequencerBatchDelivered(number, before, accumulator, delayed, delayedRead, bounds, location);
+    }
+
+    /// What the poster spent, for the rollup to pay back: a message for a later batch.
+    function _report(bytes32 dataHash, uint256 number, uint256 extraGas) private {
+        bytes memory report =
+            abi.encodePacked(block.timestamp, msg.sender, dataHash, number, block.basefee, uint64(extraGas));
+        _deliver(BATCH_REPORT, msg.sender, report);
     }
 
     function _deliver(uint8 kind, address sender, bytes memory content) private returns (uint256 index) {

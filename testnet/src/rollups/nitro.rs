@@ -9,7 +9,7 @@ use alloy_primitives::hex;
 use anyhow::{Context, Result};
 use lockstep_adapters::{
     arbitrum::post::{PostConfig, Target},
-    poster::{L1 as L1Client, Rpc, SignerConfig},
+    poster::{Beacon, L1 as L1Client, Rpc, SignerConfig, beacon::Slots},
     settings::{
         Log, StatusSettings,
         arbitrum::{Chain, DriveSettings, FeedSettings, LaneSettings, PostSettings},
@@ -105,8 +105,7 @@ impl Nitro {
             l1: l1_settings,
             signer: SignerConfig { key_file: Some("poster.key".into()), ..SignerConfig::default() },
             post: PostConfig {
-                // The derivation beside it reads calldata alone.
-                target: Target::Calldata,
+                target: if l1.takes_blobs() { Target::Blobs } else { Target::Calldata },
                 max_delay_seconds: MAX_DELAY_SECONDS,
                 poll_ms: POLL_MS,
                 ..PostConfig::default()
@@ -131,7 +130,9 @@ impl Nitro {
         let driver = start("nitro-driver", &["rollup", "drive", "arbitrum"], "drive.toml", "drive.log")?;
         let poster = start("nitro-poster", &["rollup", "post", "arbitrum"], "post.toml", "post.log")?;
         let (tell, derived) = watch::channel(Derived::default());
-        let deriving = tokio::spawn(derive::run(l1_client, sequencer_inbox, deployed_at, genesis, url, tell));
+        let beacon = l1.takes_blobs().then(|| Beacon::new(&l1.rpc_url(), Slots::Number));
+        let source = derive::Source { l1: l1_client, beacon };
+        let deriving = tokio::spawn(derive::run(source, sequencer_inbox, deployed_at, genesis, url, tell));
         let pages = Pages { rpc, drive: drive_status, post: post_status, derived };
         Ok(Self { children: [client, driver, poster], pages, deriving })
     }

@@ -9,10 +9,10 @@ use alloy_primitives::{Address, B256, Bytes};
 use anyhow::{Context, Result, ensure};
 use lockstep_adapters::{
     arbitrum::{
-        Event, decode_message, decompress, delayed::DelayedMessage, delayed_source::DelayedSource,
+        Event, decode_blobs, decode_message, decompress, delayed::DelayedMessage, delayed_source::DelayedSource,
         feed::KIND_L2_MESSAGE, inbox::BatchDelivered,
     },
-    poster::L1,
+    poster::{Beacon, L1},
 };
 use lockstep_evm::{Genesis, Node};
 use tokio::sync::watch;
@@ -44,9 +44,15 @@ impl Derived {
     }
 }
 
+/// L1, and who keeps its blobs, if it takes any.
+pub(super) struct Source {
+    pub(super) l1: Arc<L1>,
+    pub(super) beacon: Option<Beacon>,
+}
+
 /// Derives for as long as somebody listens, or until the chains part.
 pub(super) async fn run(
-    l1: Arc<L1>,
+    source: Source,
     inbox: Address,
     deployed_at: u64,
     genesis: Genesis,
@@ -55,7 +61,7 @@ pub(super) async fn run(
 ) {
     while !tell.is_closed() && tell.borrow().disagreement.is_none() {
         // From the beginning after trouble with L1: nothing of an unfinished look stays.
-        if let Err(error) = derive(&l1, inbox, deployed_at, &genesis, &client, &tell).await {
+        if let Err(error) = derive(&source, inbox, deployed_at, &genesis, &client, &tell).await {
             warn!(%error, "cannot derive the Nitro-style rollup from L1");
             tell.send_modify(|derived| derived.trouble = Some(format!("{error:#}")));
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -64,13 +70,14 @@ pub(super) async fn run(
 }
 
 async fn derive(
-    l1: &Arc<L1>,
+    source: &Source,
     inbox: Address,
     deployed_at: u64,
     genesis: &Genesis,
     client: &str,
     tell: &watch::Sender<Derived>,
 ) -> Result<()> {
+    let l1 = &source.l1;
     let node = Node::start(chain::derived(genesis.clone())).await?;
     let bridge = inbox;
     let initial = DelayedSource::initial(l1, bridge, deployed_at).await?;
@@ -86,7 +93,7 @@ async fn derive(
                 let delivered = BatchDelivered::from_log(&log.topics, &log.data);
                 // Batch 0 came with the inbox, and is nothing but the message that initialises the chain: its genesis.
                 let Some(delivered) = delivered.filter(|delivered| delivered.sequence > 0) else { continue };
-                let data = batch_data(l1, header.hash, inbox, delivered.sequence).await?;
+                let data = batch_data(source, header.hash, inbox, delivered.sequence).await?;
                 delayed.advance(latest.number, header.number).await?;
                 tell.send_modify(|derived| derived.bytes += data.len() as u64);
                 for event in decompress(&data)? {
@@ -147,9 +154,10 @@ fn delayed_transactions(message: &DelayedMessage) -> Vec<Vec<u8>> {
     }
 }
 
-/// What a poster's call gave to the inbox in this L1 block as batch `sequence`: the second argument of
-/// `addSequencerL2BatchFromOrigin`, whose first is the batch's number.
-async fn batch_data(l1: &L1, block: B256, inbox: Address, sequence: u64) -> Result<Vec<u8>> {
+/// What a poster's call gave to the inbox in this L1 block as batch `sequence`, which is the call's first argument: its blobs, or the
+/// second argument of `addSequencerL2BatchFromOrigin`.
+async fn batch_data(source: &Source, block: B256, inbox: Address, sequence: u64) -> Result<Vec<u8>> {
+    let l1 = &source.l1;
     let block = l1.block(block).await?.context("L1 has lost a block")?;
     for transaction in block.transactions.iter().filter(|transaction| transaction.to == Some(inbox)) {
         let input = &transaction.input;
@@ -157,15 +165,21 @@ async fn batch_data(l1: &L1, block: B256, inbox: Address, sequence: u64) -> Resu
             let word = input.get(at..at.checked_add(32)?)?;
             Some(u64::from_be_bytes(word[24..].try_into().ok()?))
         };
+        // Of several posters' calls for the same number, one succeeds.
+        if word(4) != Some(sequence) || !l1.receipt(transaction.hash).await?.is_some_and(|receipt| receipt.succeeded()) {
+            continue;
+        }
+        if !transaction.blob_versioned_hashes.is_empty() {
+            let beacon = source.beacon.as_ref().context("a batch is in blobs, which nobody keeps here")?;
+            let blobs = beacon.blobs(&block.header, &transaction.blob_versioned_hashes).await?;
+            return decode_blobs(&blobs).context("a batch's blobs are not ours");
+        }
         let read = || -> Option<Vec<u8>> {
             let start = usize::try_from(word(4 + 32)?).ok()?.checked_add(4)?;
             let (length, from) = (usize::try_from(word(start)?).ok()?, start.checked_add(32)?);
             input.get(from..from.checked_add(length)?).map(<[u8]>::to_vec)
         };
-        // Of several posters' calls for the same number, one succeeds.
-        if word(4) == Some(sequence) && l1.receipt(transaction.hash).await?.is_some_and(|receipt| receipt.succeeded()) {
-            return read().context("a batch's calldata is too short");
-        }
+        return read().context("a batch's calldata is too short");
     }
     anyhow::bail!("batch {sequence} has no transaction in its L1 block")
 }
