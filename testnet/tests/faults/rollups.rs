@@ -12,9 +12,11 @@ use super::{EXECUTABLE, assert_kept, plan, turn};
 
 /// A few blocks of the slower rollup, with batches of theirs.
 const A_WHILE: Duration = Duration::from_secs(6);
+/// Drivers and posters give a question five seconds.
+const L1_DOWN: Duration = Duration::from_secs(8);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_part_of_the_rollups_may_be_killed_while_they_work() {
+async fn every_part_of_the_rollups_and_l1_may_be_killed_while_they_work() {
     let _turn = turn().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let l1 = Rollups::start_l1(Path::new(EXECUTABLE), folder.path(), City::wallets(), L1Kind::Embedded)
@@ -36,6 +38,10 @@ async fn every_part_of_the_rollups_may_be_killed_while_they_work() {
         city.rollups().expect("joined").start(&part).expect("started again");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+    // L1 too, for longer than anybody's patience with one question: drivers, posters and validators wait for it.
+    city.rollups().expect("joined").kill("l1").expect("killed");
+    tokio::time::sleep(L1_DOWN).await;
+    city.rollups().expect("joined").start("l1").expect("started again");
     let ending = city.finish().await;
     let failed = city.rollups().expect("joined").failed().expect("looked after");
     assert_eq!(failed, None);
