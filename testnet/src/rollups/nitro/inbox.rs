@@ -20,7 +20,7 @@ use crate::{rollups::l1::L1_CHAIN, transfers::Wallet};
 const ARTIFACT: &str = include_str!("../../../contracts/artifacts/NitroInbox.json");
 /// How long L1 may take to include the creation: several of its blocks.
 const CREATED_TIMEOUT: Duration = Duration::from_secs(30);
-/// Gas that creating it may take. It takes 1.4 million.
+/// Gas that creating it may take. It takes 1.7 million.
 const CREATION_GAS: u64 = 2_000_000;
 /// By how much a batch's clocks may be off, blocks and seconds: Arbitrum One's.
 const VARIATION: [u64; 4] = [7_200, 64, 86_400, 768];
