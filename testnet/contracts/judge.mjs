@@ -5,10 +5,10 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { Interface, JsonRpcProvider, concat, hexlify, toBeHex, toQuantity, zeroPadValue } from "ethers";
+import { HDNodeWallet, Interface, JsonRpcProvider, Transaction, concat, hexlify, toBeHex, toQuantity, zeroPadValue } from "ethers";
 
 const SEED = Number(process.env.SEED ?? 20_261_123);
-const RANDOM_CALLS = 60;
+const RANDOM_CALLS = 90;
 const CHAIN = 412_346n;
 const CONFIG = '{"chainId":412346,"arbitrum":{"InitialArbOSVersion":40}}';
 const VARIATION = [5760n, 12n, 86_400n, 3600n];
@@ -54,8 +54,31 @@ const impersonated = async (address, code) => {
   await rpc("anvil_impersonateAccount", address);
 };
 
-const send = ({ from, to, data, value = 0n }) =>
-  rpc("eth_sendTransaction", { from, to, data, value: toQuantity(value), gas: toQuantity(GAS), maxFeePerGas: toQuantity(10n ** 11n), maxPriorityFeePerGas: "0x1" });
+// A blob of the same number everywhere commits to so many times the generator, and its proof is the point at infinity: two blobs
+// that take no KZG library.
+const INFINITY = `0xc0${"00".repeat(47)}`;
+const GENERATOR = "0x97f1d3a73197d7942695638c4fa9ac0fc3688c4f9774b905a14e3a3f171bac586c55e83ff97a1aeffb3af00adb22c6bb";
+const [NOUGHTS, ONES] = [[0, INFINITY], [1, GENERATOR]].map(([number, commitment]) => {
+  return { data: concat(Array(4_096).fill(toBeHex(number, 32))), commitment, proof: INFINITY };
+});
+// Anvil signs no blobs for its accounts. Their keys are public.
+const PHRASE = "test test test test test test test test test test test junk";
+const signers = [0, 1, 2, 3, 4].map((index) => HDNodeWallet.fromPhrase(PHRASE, "", `m/44'/60'/0'/0/${index}`));
+
+const PRICE = { maxFeePerGas: 10n ** 11n, maxPriorityFeePerGas: 1n };
+const send = async ({ from, to, data, value = 0n, blobs }) => {
+  if (!blobs) {
+    const price = Object.fromEntries(Object.entries(PRICE).map(([name, wei]) => [name, toQuantity(wei)]));
+    return rpc("eth_sendTransaction", { from, to, data, value: toQuantity(value), gas: toQuantity(GAS), ...price });
+  }
+  const [chainId, nonce] = await Promise.all([rpc("eth_chainId"), rpc("eth_getTransactionCount", from, "pending")]);
+  const transaction = Transaction.from({
+    type: 3, chainId, nonce: Number(nonce), to, data, value, gasLimit: GAS, ...PRICE, maxFeePerBlobGas: 10n ** 10n, blobs,
+  });
+  transaction.signature = signers.find(({ address }) => address.toLowerCase() === from).signingKey.sign(transaction.unsignedHash);
+  return rpc("eth_sendRawTransaction", transaction.serialized);
+};
+const named = (blobs) => (blobs ? { blobVersionedHashes: Transaction.from({ type: 3, to: ZERO, blobs }).blobVersionedHashes, maxFeePerBlobGas: toQuantity(10n ** 10n) } : {});
 const revertData = (error) => error.data ?? error.info?.error?.data ?? error.shortMessage ?? error.message;
 /** Sends all in one block. */
 const inOneBlock = async (calls) => {
@@ -72,6 +95,9 @@ const create = async (code, abi = [], args = []) => {
   return receipt.contractAddress;
 };
 
+// Calls what its first word says with the rest, and gives back what that gives. It is a batch poster.
+const forwarder = toBeHex(0xf0a7d, 20);
+await rpc("anvil_setCode", forwarder, "0x60203603806020" + "5f375f5f825f345f355af13d5f5f3e601c573d5ffd5b3d5ff3");
 
 // ---- The real contracts, as a rollup's creation leaves them ----
 
@@ -98,7 +124,7 @@ for (const call of [
   prepare("bridge", "setSequencerInbox", at.sequencerInbox),
   prepare("bridge", "setDelayedInbox", at.inbox, true),
   prepare("bridge", "setDelayedInbox", at.eventInbox, true),
-  ...[poster, other, delegated].map((address) => prepare("sequencerInbox", "setIsBatchPoster", address, true)),
+  ...[poster, other, delegated, forwarder].map((address) => prepare("sequencerInbox", "setIsBatchPoster", address, true)),
 ]) {
   const [{ status }] = await inOneBlock([call]);
   assert.equal(status, "0x1");
@@ -139,7 +165,7 @@ const VIEWS = [
   ["bridge", "sequencerMessageCount"], ["bridge", "delayedMessageCount"], ["bridge", "sequencerReportedSubMessageCount"],
   ["sequencerInbox", "totalDelayedMessagesRead"], ["sequencerInbox", "batchCount"], ["sequencerInbox", "maxTimeVariation"],
   ["sequencerInbox", "isDelayBufferable"], ["sequencerInbox", "maxDataSize"], ["sequencerInbox", "HEADER_LENGTH"],
-  ...[poster, other, stranger, delegated].map((address) => ["sequencerInbox", "isBatchPoster", address]),
+  ...[poster, other, stranger, delegated, forwarder].map((address) => ["sequencerInbox", "isBatchPoster", address]),
 ];
 let compared = 0;
 const compareViews = async (label) => {
@@ -162,16 +188,16 @@ const compareViews = async (label) => {
 /** The same call to both; `expected` is the error's name, or the names of the events. */
 const counts = { accepted: 0, refused: 0 };
 const gas = {};
-const step = async (label, from, contract, method, args, expected, value = 0n, via) => {
+const step = async (label, from, contract, method, args, expected, { value = 0n, via, blobs } = {}) => {
   const both = [[ourAddress, mine], [at[contract], abis[contract]]].map(([to, abi]) => {
     const data = abi.encodeFunctionData(method, args);
     // The forwarder takes the target before the data.
-    return via ? { from, to: via, data: concat([zeroPadValue(to, 32), data]), value } : { from, to, data, value };
+    return via ? { from, to: via, data: concat([zeroPadValue(to, 32), data]), value, blobs } : { from, to, data, value, blobs };
   });
   const answers = await Promise.all(
     both.map(async ({ from, to, data, value }) => {
       try {
-        return { returned: await rpc("eth_call", { from, to, data, value: toQuantity(value), gas: toQuantity(GAS) }, "latest") };
+        return { returned: await rpc("eth_call", { from, to, data, value: toQuantity(value), gas: toQuantity(GAS), ...named(blobs) }, "latest") };
       } catch (error) {
         return { reverted: revertData(error) };
       }
@@ -214,7 +240,7 @@ for (const fragment of mine.fragments) {
 // ---- Creation ----
 
 const initialise = async (estimate) => {
-  const deploy = concat([ours.bytecode, mine.encodeDeploy([CHAIN, CONFIG, estimate, VARIATION, [poster, other, delegated]])]);
+  const deploy = concat([ours.bytecode, mine.encodeDeploy([CHAIN, CONFIG, estimate, VARIATION, [poster, other, delegated, forwarder]])]);
   const receipts = await inOneBlock([
     { from: rollup, to: at.eventInbox, data: abis.eventInbox.encodeFunctionData("rollupInitialized", [CHAIN, CONFIG, estimate]) },
     {
@@ -253,13 +279,16 @@ const post = async (label, from, data, change, expected, via) => {
   const { batches, messages, read } = await state();
   const call = { sequence: batches, read, refunder: ZERO, before: messages, after: messages + 1n, ...change };
   const args = [call.sequence, data, call.read, call.refunder, call.before, call.after];
-  await step(label, from, "sequencerInbox", "addSequencerL2BatchFromOrigin(uint256,bytes,uint256,address,uint256,uint256)", args, expected, 0n, via);
+  await step(label, from, "sequencerInbox", "addSequencerL2BatchFromOrigin(uint256,bytes,uint256,address,uint256,uint256)", args, expected, { via });
 };
-const inbox = (label, from, method, args, expected, value, via) => step(label, from, "inbox", method, args, expected, value, via);
-
-// Calls what its first word says with the rest, and gives back what that gives.
-const forwarder = toBeHex(0xf0a7d, 20);
-await rpc("anvil_setCode", forwarder, "0x60203603806020" + "5f375f5f825f345f355af13d5f5f3e601c573d5ffd5b3d5ff3");
+/** The same with the batch in blobs. */
+const blobs = async (label, from, blobs, change, expected, via) => {
+  const { batches, messages, read } = await state();
+  const call = { sequence: batches, read, refunder: ZERO, before: messages, after: messages + 1n, ...change };
+  const args = [call.sequence, call.read, call.refunder, call.before, call.after];
+  await step(label, from, "sequencerInbox", "addSequencerL2BatchFromBlobs", args, expected, { via, blobs });
+};
+const inbox = (label, from, method, args, expected, value, via) => step(label, from, "inbox", method, args, expected, { value, via });
 
 await post("a batch", poster, "0x00abcdef", {}, BATCH);
 await post("a batch of another poster", other, "0x20aa", { after: 9n }, BATCH);
@@ -276,17 +305,29 @@ await post("any count of messages", poster, "0x00", { before: 0n, after: 0n }, B
 await post("any count after none", poster, "0x00", { before: 77n, after: 80n }, BATCH);
 await post("fewer messages than before", poster, "0x00", { after: 5n }, BATCH);
 await post("both counts and number wrong", poster, "0x00", { sequence: 0n, before: 3n }, "BadSequencerMessageNumber");
-const blobs = async (label, from, change, expected) => {
-  const { batches, messages, read } = await state();
-  const args = [change.sequence ?? batches, change.read ?? read, ZERO, change.before ?? messages, messages + 1n];
-  await step(label, from, "sequencerInbox", "addSequencerL2BatchFromBlobs", args, expected);
-};
-await blobs("a batch in blobs without any", poster, {}, "MissingDataHashes");
-await blobs("a stranger's blobs", stranger, {}, "NotBatchPoster");
 await post("a stranger", stranger, "0x00", {}, "NotBatchPoster");
 await post("a poster through a contract", poster, "0x00", {}, "NotCodelessOrigin", forwarder);
 await rpc("anvil_setCode", delegated, concat(["0xef0100", forwarder]));
 await post("a poster with code", delegated, "0x00", {}, "NotCodelessOrigin");
+const BLOB_BATCH = ["SequencerBatchDelivered", "MessageDelivered", "InboxMessageDelivered"];
+await blobs("a batch in a blob", poster, [ONES], {}, BLOB_BATCH);
+await blobs("in several, twice the same", other, [ONES, NOUGHTS, ONES], { after: 20n }, BLOB_BATCH);
+// So cheap that what the blobs cost is more than nothing in units of it, for the poster to be paid back.
+await rpc("anvil_setNextBlockBaseFeePerGas", toQuantity(1_000));
+await blobs("while gas is cheap", poster, [NOUGHTS, ONES], { read: (await state()).delayed }, BLOB_BATCH);
+await blobs("whatever number is next, in a blob", poster, [ONES], { sequence: ANY }, BLOB_BATCH);
+await blobs("through a poster that is a contract: no report", stranger, [ONES], {}, ["SequencerBatchDelivered"], forwarder);
+await blobs("of a poster with code: no report", delegated, [ONES], {}, ["SequencerBatchDelivered"]);
+await blobs("no blobs", poster, undefined, {}, "MissingDataHashes");
+await blobs("no blobs and another count of messages", poster, undefined, { before: 3n }, "MissingDataHashes");
+await blobs("a stranger's blobs", stranger, [ONES], {}, "NotBatchPoster");
+await blobs("a stranger without blobs", stranger, undefined, {}, "NotBatchPoster");
+await blobs("in a blob, a number too small", poster, [ONES], { sequence: 0n }, "BadSequencerNumber");
+await blobs("in a blob, a number too great", poster, [ONES], { sequence: 99n }, "BadSequencerNumber");
+await blobs("in a blob, another count of messages", poster, [ONES], { before: 3n }, "BadSequencerMessageNumber");
+await blobs("in a blob, both wrong", poster, [ONES], { sequence: 0n, before: 3n }, "BadSequencerMessageNumber");
+await blobs("in a blob, reports read again", poster, [ONES], { read: 2n }, "DelayedBackwards");
+await blobs("in a blob, messages that are not there", poster, [ONES], { read: 99n }, "DelayedTooFar");
 await post("a batch said to be in blobs", poster, "0x50", {}, "InvalidHeaderFlag");
 await post("a batch said to be authenticated", poster, "0x40", {}, "InvalidHeaderFlag");
 await post("a flag of a certificate's tree alone", poster, "0x08", {}, "InvalidHeaderFlag");
@@ -337,7 +378,10 @@ for (let index = 0; index < RANDOM_CALLS; index += 1) {
     else if (random(5) === 0) [change.read, expected] = [delayed + 1n + BigInt(random(3)), "DelayedTooFar"];
     else if (random(5) === 0) [change.before, expected] = [messages + 1n + BigInt(random(3)), "BadSequencerMessageNumber"];
     else if (random(5) === 0) [change.sequence, expected] = [batches + 1n + BigInt(random(3)), "BadSequencerNumber"];
-    await post(label, from, concat([random(2) ? "0x00" : "0x20", bytes(random(2_000))]), change, expected);
+    if (random(3) === 0) {
+      const some = Array.from({ length: 1 + random(4) }, () => (random(2) ? ONES : NOUGHTS));
+      await blobs(label, from, some, change, expected === BATCH ? BLOB_BATCH : expected);
+    } else await post(label, from, concat([random(2) ? "0x00" : "0x20", bytes(random(2_000))]), change, expected);
   }
 }
 
@@ -351,17 +395,20 @@ for (const [count, method] of [[batches, "sequencerInboxAccs"], [delayed, "delay
 
 // ---- What is said to differ ----
 
-const refuses = async (data, refunder, expected) => {
+const refuses = async (method, data, refunder, expected) => {
   const { batches, messages, read } = await state();
-  const args = [batches, data, read, refunder, messages, messages];
-  const answer = await rpc("eth_call", { from: poster, to: ourAddress, data: mine.encodeFunctionData("addSequencerL2BatchFromOrigin", args) }, "latest").then(
+  const args = [batches, ...data, read, refunder, messages, messages];
+  const answer = await rpc("eth_call", { from: poster, to: ourAddress, data: mine.encodeFunctionData(method, args) }, "latest").then(
     () => assert.fail(`${expected} was not refused`),
     revertData,
   );
   assert.equal(mine.parseError(answer)?.name, expected);
 };
-await refuses("0x00", stranger, "GasRefunderNotSupported");
-for (const flag of ["0x80", "0x88", "0x01"]) await refuses(concat([flag, bytes(40)]), ZERO, "InvalidHeaderFlag");
+await refuses("addSequencerL2BatchFromOrigin", ["0x00"], stranger, "GasRefunderNotSupported");
+await refuses("addSequencerL2BatchFromBlobs", [], stranger, "GasRefunderNotSupported");
+for (const flag of ["0x80", "0x88", "0x01"]) {
+  await refuses("addSequencerL2BatchFromOrigin", [concat([flag, bytes(40)])], ZERO, "InvalidHeaderFlag");
+}
 
 const mean = (list, place) => Math.round(list.reduce((sum, pair) => sum + pair[place], 0) / list.length);
 console.log(`seed ${SEED}: ${counts.accepted} calls taken and ${counts.refused} refused alike, ${compared} answers compared,`);

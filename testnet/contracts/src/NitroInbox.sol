@@ -120,7 +120,7 @@ contract NitroInbox {
 
         uint256 cost = dataCostEstimate == 0 ? block.basefee : dataCostEstimate;
         _deliver(INITIALIZE, address(0), abi.encodePacked(chainId, INITIALIZE_VERSION, cost, chainConfig));
-        _append("", 1, 0, 1, BatchDataLocation.SeparateBatchEvent);
+        _append(0, "", 1, 0, 1, BatchDataLocation.SeparateBatchEvent);
         emit SequencerBatchData(0, "");
     }
 
@@ -142,11 +142,9 @@ contract NitroInbox {
         if (gasRefunder != address(0)) revert GasRefunderNotSupported(gasRefunder);
         if (data.length + HEADER_LENGTH > maxDataSize) revert DataTooLarge(data.length + HEADER_LENGTH, maxDataSize);
         if (data.length > 0 && data[0] != BROTLI_FLAG && data[0] != ZERO_HEAVY_FLAG) revert InvalidHeaderFlag(data[0]);
-        (uint256 number,) =
-            _append(data, afterDelayedMessagesRead, prevMessageCount, newMessageCount, BatchDataLocation.TxInput);
-        if (sequenceNumber != number && sequenceNumber != type(uint256).max) {
-            revert BadSequencerNumber(number, sequenceNumber);
-        }
+        _append(
+            sequenceNumber, data, afterDelayedMessagesRead, prevMessageCount, newMessageCount, BatchDataLocation.TxInput
+        );
     }
 
     /// The same with the transaction's blobs. A contract may call this; nobody is paid back then.
@@ -163,11 +161,9 @@ contract NitroInbox {
         uint256 count = 0;
         for (; blobhash(count) != 0; ++count) content = bytes.concat(content, blobhash(count));
         if (count == 0) revert MissingDataHashes();
-        (uint256 number, bytes32 dataHash) =
-            _append(content, afterDelayedMessagesRead, prevMessageCount, newMessageCount, BatchDataLocation.Blob);
-        if (sequenceNumber != number && sequenceNumber != type(uint256).max) {
-            revert BadSequencerNumber(number, sequenceNumber);
-        }
+        (uint256 number, bytes32 dataHash) = _append(
+            sequenceNumber, content, afterDelayedMessagesRead, prevMessageCount, newMessageCount, BatchDataLocation.Blob
+        );
         uint256 cost = block.blobbasefee * GAS_PER_BLOB * count;
         if (_isCodelessOrigin()) _report(dataHash, number, block.basefee > 0 ? cost / block.basefee : 0);
     }
@@ -228,6 +224,7 @@ contract NitroInbox {
 
     /// `content` is what is hashed behind the header: the batch, or the flag and the hashes of its blobs.
     function _append(
+        uint256 sequenceNumber,
         bytes memory content,
         uint256 delayedRead,
         uint256 messagesBefore,
@@ -244,15 +241,20 @@ contract NitroInbox {
         dataHash = keccak256(bytes.concat(_header(bounds, delayedRead), content));
 
         number = sequencerInboxAccs.length;
+        if (sequenceNumber != number && sequenceNumber != type(uint256).max) {
+            revert BadSequencerNumber(number, sequenceNumber);
+        }
         bytes32 before = _last(sequencerInboxAccs, number);
         bytes32 delayed = _last(delayedInboxAccs, delayedRead);
         bytes32 accumulator = keccak256(abi.encodePacked(before, dataHash, delayed));
         sequencerInboxAccs.push(accumulator);
         sequencerReportedSubMessageCount = messagesAfter;
         totalDelayedMessagesRead = delayedRead;
-        // With blobs it comes after the event.
-        if (location == BatchDataLocation.TxInput && content.length > 0) _report(dataHash, number, 0);
-        emit SequencerBatchDelivered(number, before, accumulator, delayed, delayedRead, bounds, location);
+        // With blobs the report comes after the event, and the event has the number that was asked for, even if that is any.
+        bool inBlobs = location == BatchDataLocation.Blob;
+        if (!inBlobs && content.length > 0) _report(dataHash, number, 0);
+        uint256 named = inBlobs ? sequenceNumber : number;
+        emit SequencerBatchDelivered(named, before, accumulator, delayed, delayedRead, bounds, location);
     }
 
     /// What the poster spent, for the rollup to pay back: a message for a later batch.
