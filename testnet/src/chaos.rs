@@ -1,7 +1,7 @@
 //! What is killed while the city runs, and when does it come back?
 //!
 //! `kill -9` of one validator at a time, and beside it of one part of the rollups at a time: execution clients, drivers, posters,
-//! relayers. Each comes back after a moment on what its folder holds. The order follows from a seed. L1 lives: it is not ours.
+//! relayers, and L1 if it is the embedded node. Each comes back after a moment on what its folder holds. The order follows from a seed.
 
 use std::{
     collections::BTreeMap,

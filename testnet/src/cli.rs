@@ -12,7 +12,7 @@ const RUN_HELP: &str = "\
 Examples:
   cargo run --release                        a network with traffic, until Ctrl-C
   cargo run --release -- --for 30s           the same for 30 seconds; exits with 1 if a promise was broken
-  cargo run --release -- --chaos --for 2m    the same while validators, relayers and rollup nodes are killed
+  cargo run --release -- --chaos --for 2m    the same while validators, relayers, rollup nodes and L1 are killed
   cargo run --release -- --keep --for 10s    and then leave it running, to try the RPC with curl and the SDK's example
   cargo run --release -- load --rate 2000    an open-loop load and its latencies
   cargo run --release -- load --ramp         the highest rate that the network keeps up with
@@ -85,7 +85,7 @@ pub struct RunArgs {
     /// Margin transfers a second between the venues.
     #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = parse_rate)]
     pub transfers: f64,
-    /// Kill validators, relayers and all parts of the rollups while it runs, and start them again.
+    /// Kill validators, relayers, all parts of the rollups and L1 (not anvil) while it runs, and start them again.
     #[arg(long, conflicts_with = "bare")]
     pub chaos: bool,
     /// What the price and the chaos follow from.

@@ -127,9 +127,10 @@ impl Rollups {
         Ok(None)
     }
 
-    /// The names of all parts that can be killed and started again: all but L1.
+    /// The names of all parts that can be killed and started again: all, but for an L1 that would begin anew.
     pub fn parts(&mut self) -> Vec<String> {
-        self.children().into_iter().skip(1).map(|child| child.name().to_owned()).collect()
+        let immortal = usize::from(!self.l1.keeps_its_chain());
+        self.children().into_iter().skip(immortal).map(|child| child.name().to_owned()).collect()
     }
 
     /// `kill -9` of the part with this name.

@@ -145,6 +145,11 @@ impl L1 {
         SenderConfig { poll_ms, sidecar, ..SenderConfig::default() }
     }
 
+    /// Whether it comes back to its last block when it was killed. Anvil has its chain in memory alone.
+    pub(super) fn keeps_its_chain(&self) -> bool {
+        self.kind == L1Kind::Embedded
+    }
+
     /// Whether it takes blobs, and gives them back.
     pub(super) fn takes_blobs(&self) -> bool {
         self.kind != L1Kind::Embedded

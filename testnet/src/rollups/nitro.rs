@@ -131,8 +131,8 @@ impl Nitro {
         let poster = start("nitro-poster", &["rollup", "post", "arbitrum"], "post.toml", "post.log")?;
         let (tell, derived) = watch::channel(Derived::default());
         let beacon = l1.takes_blobs().then(|| Beacon::new(&l1.rpc_url(), Slots::Number));
-        let source = derive::Source { l1: l1_client, beacon };
-        let deriving = tokio::spawn(derive::run(source, sequencer_inbox, deployed_at, genesis, url, tell));
+        let source = derive::Source { l1: l1_client, beacon, inbox: sequencer_inbox, deployed_at };
+        let deriving = tokio::spawn(derive::run(source, genesis, url, tell));
         let pages = Pages { rpc, drive: drive_status, post: post_status, derived };
         Ok(Self { children: [client, driver, poster], pages, deriving })
     }

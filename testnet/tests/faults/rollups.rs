@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use lockstep_sequencer::config::L1Config;
 use lockstep_testnet::{
     city::City,
-    rollups::{L1Kind, Rollups},
+    rollups::{L1Kind, Rollups, View},
 };
 
 use super::{EXECUTABLE, assert_kept, plan, turn};
@@ -14,6 +14,8 @@ use super::{EXECUTABLE, assert_kept, plan, turn};
 const A_WHILE: Duration = Duration::from_secs(6);
 /// Drivers and posters give a question five seconds.
 const L1_DOWN: Duration = Duration::from_secs(8);
+/// How long L1 may take, once it is back, until it leads further than before. It takes a few of its blocks.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_part_of_the_rollups_and_l1_may_be_killed_while_they_work() {
@@ -29,7 +31,7 @@ async fn every_part_of_the_rollups_and_l1_may_be_killed_while_they_work() {
     city.begin_traffic(20.0);
     tokio::time::sleep(A_WHILE).await;
     let parts = city.rollups().expect("joined").parts();
-    assert_eq!(parts.len(), 6, "an execution client, a driver and a poster each: {parts:?}");
+    assert_eq!(parts.len(), 7, "L1, and an execution client, a driver and a poster each: {parts:?}");
     for part in parts {
         let rollups = city.rollups().expect("joined");
         rollups.kill(&part).expect("killed");
@@ -38,15 +40,27 @@ async fn every_part_of_the_rollups_and_l1_may_be_killed_while_they_work() {
         city.rollups().expect("joined").start(&part).expect("started again");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    // L1 too, for longer than anybody's patience with one question: drivers, posters and validators wait for it.
-    city.rollups().expect("joined").kill("l1").expect("killed");
-    tokio::time::sleep(L1_DOWN).await;
-    city.rollups().expect("joined").start("l1").expect("started again");
+    // L1 three times in a row, so that what posters had sent is lost on the way; and then for longer than anybody's patience.
+    for down in [Duration::ZERO, Duration::ZERO, L1_DOWN] {
+        let rollups = city.rollups().expect("joined");
+        let before = rollups.view();
+        rollups.kill("l1").expect("killed");
+        tokio::time::sleep(down).await;
+        let rollups = city.rollups().expect("joined");
+        rollups.start("l1").expect("started again");
+        let leads_further = |view: &View| {
+            let pairs = view.rollups.iter().zip(&before.rollups);
+            view.l1_height > before.l1_height && pairs.into_iter().all(|(now, before)| now.derived > before.derived)
+        };
+        let back = rollups.reach(PATIENCE, leads_further).await;
+        assert!(back, "L1 was down for {down:?}: {:#?}, before: {before:#?}", rollups.view());
+    }
     let ending = city.finish().await;
     let failed = city.rollups().expect("joined").failed().expect("looked after");
     assert_eq!(failed, None);
     assert_kept(&ending, 100);
     let view = city.rollups().expect("joined").view();
     assert!(view.rollups.iter().all(|rollup| rollup.batches > Some(0)), "nothing was posted: {view:#?}");
+    assert!(view.rollups.iter().all(|rollup| rollup.trouble.is_none()), "something is waited for: {view:#?}");
     city.stop_all().await.expect("everything stops when it is asked to");
 }

@@ -48,82 +48,123 @@ impl Derived {
 pub(super) struct Source {
     pub(super) l1: Arc<L1>,
     pub(super) beacon: Option<Beacon>,
+    pub(super) inbox: Address,
+    /// The L1 block that the inbox was created in.
+    pub(super) deployed_at: u64,
 }
 
-/// Derives for as long as somebody listens, or until the chains part.
-pub(super) async fn run(
-    source: Source,
-    inbox: Address,
-    deployed_at: u64,
-    genesis: Genesis,
-    client: String,
-    tell: watch::Sender<Derived>,
-) {
+/// Derives for as long as somebody listens, or until the chains part. An L1 that does not answer is waited for.
+pub(super) async fn run(source: Source, genesis: Genesis, client: String, tell: watch::Sender<Derived>) {
+    let mut derivation = None;
     while !tell.is_closed() && tell.borrow().disagreement.is_none() {
-        // From the beginning after trouble with L1: nothing of an unfinished look stays.
-        if let Err(error) = derive(&source, inbox, deployed_at, &genesis, &client, &tell).await {
-            warn!(%error, "cannot derive the Nitro-style rollup from L1");
-            tell.send_modify(|derived| derived.trouble = Some(format!("{error:#}")));
-            tokio::time::sleep(LOOK_AGAIN).await;
+        let step = async {
+            let derivation = match &mut derivation {
+                Some(derivation) => derivation,
+                none => none.insert(Derivation::begin(&source, &genesis).await?),
+            };
+            derivation.follow(&source, &client, &tell).await
+        };
+        let trouble = step.await.err().map(|error| format!("{error:#}"));
+        if let Some(trouble) = trouble.as_ref().filter(|_| tell.borrow().trouble.is_none()) {
+            warn!(trouble, "cannot derive the Nitro-style rollup from L1");
         }
-    }
-}
-
-async fn derive(
-    source: &Source,
-    inbox: Address,
-    deployed_at: u64,
-    genesis: &Genesis,
-    client: &str,
-    tell: &watch::Sender<Derived>,
-) -> Result<()> {
-    let l1 = &source.l1;
-    let node = Node::start(chain::derived(genesis.clone())).await?;
-    let bridge = inbox;
-    let initial = DelayedSource::initial(l1, bridge, deployed_at).await?;
-    let mut delayed = DelayedSource::new(l1.clone(), bridge, &initial);
-    let mut delayed_next = initial.tip.delayed;
-    let mut next = deployed_at;
-    tell.send_replace(Derived::default());
-    while !tell.is_closed() {
-        let latest = l1.latest().await?;
-        while next <= latest.number {
-            let header = l1.header(next).await?.context("L1 has lost a block")?;
-            for log in l1.logs(header.hash, &[inbox]).await? {
-                let delivered = BatchDelivered::from_log(&log.topics, &log.data);
-                // Batch 0 came with the inbox, and is nothing but the message that initialises the chain: its genesis.
-                let Some(delivered) = delivered.filter(|delivered| delivered.sequence > 0) else { continue };
-                let data = batch_data(source, header.hash, inbox, delivered.sequence).await?;
-                delayed.advance(latest.number, header.number).await?;
-                tell.send_modify(|derived| derived.bytes += data.len() as u64);
-                for event in decompress(&data)? {
-                    let (timestamp, messages) = match event {
-                        Event::Message { timestamp, message, .. } => (timestamp, decode_message(&message)?),
-                        Event::Delayed => {
-                            let message = delayed.inbox().get(delayed_next).context("a delayed message is missing")?;
-                            delayed_next += 1;
-                            (message.header.timestamp, delayed_transactions(message))
-                        }
-                    };
-                    tell.send_modify(|derived| derived.transactions += messages.len() as u64);
-                    let block = chain::execute(&node, timestamp, messages.into_iter().map(Bytes::from)).await?;
-                    compare(client, block, tell).await?;
-                    if tell.borrow().disagreement.is_some() {
-                        return Ok(());
-                    }
-                }
-                ensure!(
-                    delayed_next == delivered.delayed_read,
-                    "batch {} read other delayed messages",
-                    delivered.sequence
-                );
-            }
-            next += 1;
-        }
-        tell.send_modify(|derived| derived.trouble = None);
+        tell.send_if_modified(|derived| std::mem::replace(&mut derived.trouble, trouble.clone()) != trouble);
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    Ok(())
+}
+
+/// What L1 has led to so far.
+struct Derivation {
+    node: Node,
+    delayed: DelayedSource,
+    /// The next delayed message that no batch has read.
+    delayed_next: u64,
+    /// The next L1 block.
+    next: u64,
+}
+
+/// What the batches of one L1 block hold.
+struct Batches {
+    bytes: u64,
+    /// Each one's time and transactions.
+    messages: Vec<(u64, Vec<Vec<u8>>)>,
+    /// The next delayed message after them.
+    delayed_next: u64,
+}
+
+impl Derivation {
+    async fn begin(source: &Source, genesis: &Genesis) -> Result<Self> {
+        let (l1, bridge) = (&source.l1, source.inbox);
+        let initial = DelayedSource::initial(l1, bridge, source.deployed_at).await?;
+        Ok(Self {
+            node: Node::start(chain::derived(genesis.clone())).await?,
+            delayed: DelayedSource::new(l1.clone(), bridge, &initial),
+            delayed_next: initial.tip.delayed,
+            next: source.deployed_at,
+        })
+    }
+
+    /// Goes on to L1's newest block. A block is executed once all of it was read, so that any failure leaves whole blocks.
+    async fn follow(&mut self, source: &Source, client: &str, tell: &watch::Sender<Derived>) -> Result<()> {
+        let latest = source.l1.latest().await?.number;
+        while self.next <= latest {
+            let Batches { bytes, messages, delayed_next } = self.read(source, latest).await?;
+            (self.next, self.delayed_next) = (self.next + 1, delayed_next);
+            tell.send_if_modified(|derived| {
+                derived.bytes += bytes;
+                bytes > 0
+            });
+            for (timestamp, transactions) in messages {
+                tell.send_modify(|derived| derived.transactions += transactions.len() as u64);
+                let executed = chain::execute(&self.node, timestamp, transactions.into_iter().map(Bytes::from)).await;
+                match executed {
+                    Ok(block) => compare(client, block, tell).await?,
+                    Err(error) => part(tell, format!("what L1 leads to cannot be executed: {error:#}")),
+                }
+                if tell.is_closed() || tell.borrow().disagreement.is_some() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the next L1 block's batches; L1's newest block is `latest`.
+    async fn read(&mut self, source: &Source, latest: u64) -> Result<Batches> {
+        let l1 = &source.l1;
+        let mut batches = Batches { bytes: 0, messages: Vec::new(), delayed_next: self.delayed_next };
+        let header = l1.header(self.next).await?.context("L1 has lost a block")?;
+        for log in l1.logs(header.hash, &[source.inbox]).await? {
+            let delivered = BatchDelivered::from_log(&log.topics, &log.data);
+            // Batch 0 came with the inbox, and is nothing but the message that initialises the chain: its genesis.
+            let Some(delivered) = delivered.filter(|delivered| delivered.sequence > 0) else { continue };
+            let data = batch_data(source, header.hash, delivered.sequence).await?;
+            self.delayed.advance(latest, header.number).await?;
+            batches.bytes += data.len() as u64;
+            for event in decompress(&data)? {
+                batches.messages.push(match event {
+                    Event::Message { timestamp, message, .. } => (timestamp, decode_message(&message)?),
+                    Event::Delayed => {
+                        let message = self.delayed.inbox().get(batches.delayed_next);
+                        let message = message.context("a delayed message is missing")?;
+                        batches.delayed_next += 1;
+                        (message.header.timestamp, delayed_transactions(message))
+                    }
+                });
+            }
+            ensure!(
+                batches.delayed_next == delivered.delayed_read,
+                "batch {} read other delayed messages",
+                delivered.sequence
+            );
+        }
+        Ok(batches)
+    }
+}
+
+/// The chains part here, for good.
+fn part(tell: &watch::Sender<Derived>, disagreement: String) {
+    tell.send_modify(|derived| derived.disagreement = Some(disagreement));
 }
 
 /// Compares a derived block with the execution client's, once that has one of this number.
@@ -135,8 +176,7 @@ async fn compare(client: &str, (number, hash): (u64, B256), tell: &watch::Sender
                 return Ok(());
             }
             Some(found) => {
-                let disagreement = format!("block {number} is {found}, L1 leads to {hash}");
-                tell.send_modify(|derived| derived.disagreement = Some(disagreement));
+                part(tell, format!("block {number} is {found}, L1 leads to {hash}"));
                 return Ok(());
             }
             // It is down, or behind.
@@ -156,17 +196,18 @@ fn delayed_transactions(message: &DelayedMessage) -> Vec<Vec<u8>> {
 
 /// What a poster's call gave to the inbox in this L1 block as batch `sequence`, which is the call's first argument: its blobs, or the
 /// second argument of `addSequencerL2BatchFromOrigin`.
-async fn batch_data(source: &Source, block: B256, inbox: Address, sequence: u64) -> Result<Vec<u8>> {
+async fn batch_data(source: &Source, block: B256, sequence: u64) -> Result<Vec<u8>> {
     let l1 = &source.l1;
     let block = l1.block(block).await?.context("L1 has lost a block")?;
-    for transaction in block.transactions.iter().filter(|transaction| transaction.to == Some(inbox)) {
+    for transaction in block.transactions.iter().filter(|transaction| transaction.to == Some(source.inbox)) {
         let input = &transaction.input;
         let word = |at: usize| -> Option<u64> {
             let word = input.get(at..at.checked_add(32)?)?;
             Some(u64::from_be_bytes(word[24..].try_into().ok()?))
         };
         // Of several posters' calls for the same number, one succeeds.
-        if word(4) != Some(sequence) || !l1.receipt(transaction.hash).await?.is_some_and(|receipt| receipt.succeeded()) {
+        if word(4) != Some(sequence) || !l1.receipt(transaction.hash).await?.is_some_and(|receipt| receipt.succeeded())
+        {
             continue;
         }
         if !transaction.blob_versioned_hashes.is_empty() {
