@@ -167,17 +167,45 @@ impl LaneFeed {
         Ok(below)
     }
 
+    /// Reads everything up to log time `ms`. Cancel-safe.
+    pub async fn read(&mut self, ms: u64) -> Result<(), FeedError> {
+        while self.blocks.back().is_none_or(|last| last.timestamp_ms < ms) {
+            self.read_one().await?;
+        }
+        Ok(())
+    }
+
+    async fn read_one(&mut self) -> Result<(), FeedError> {
+        if self.blocks.len() >= BLOCKS_MAX {
+            return Err(FeedError::TooMuch);
+        }
+        let block = self.source.next().await?;
+        if self.blocks.back().is_none_or(|last| last.height < block.height) {
+            self.blocks.push_back(block);
+        }
+        Ok(())
+    }
+
+    /// The log time of the first transactions after log time `after_ms`; `None` if there are none up to `until_ms`. Forgets what is
+    /// before them. Cancel-safe.
+    pub async fn next_transactions(&mut self, after_ms: u64, until_ms: u64) -> Result<Option<u64>, FeedError> {
+        loop {
+            let later = |block: &&LaneBlock| block.timestamp_ms > after_ms && !block.transactions.is_empty();
+            if let Some(found) = self.blocks.iter().find(later) {
+                return Ok(Some(found.timestamp_ms).filter(|ms| *ms <= until_ms));
+            }
+            let read = self.blocks.back().map_or(0, |last| last.timestamp_ms);
+            if read >= until_ms {
+                return Ok(None);
+            }
+            self.forget_before(read);
+            self.read_one().await?;
+        }
+    }
+
     /// Reads until the first height at or after log time `ms` is known, and everything before it. Cancel-safe.
     pub async fn close(&mut self, ms: u64) -> Result<(), FeedError> {
-        while self.blocks.back().is_none_or(|last| last.timestamp_ms < ms) {
-            if self.blocks.len() >= BLOCKS_MAX {
-                return Err(FeedError::TooMuch);
-            }
-            let block = self.source.next().await?;
-            if self.blocks.back().is_none_or(|last| last.height < block.height) {
-                self.blocks.push_back(block);
-            }
-        }
+        self.read(ms).await?;
         loop {
             let index = self.blocks.partition_point(|block| block.timestamp_ms < ms);
             let (Some(below), Some(above)) =

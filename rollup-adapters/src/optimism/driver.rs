@@ -7,9 +7,9 @@
 //! `T`, by the timestamps of the log's headers. Only what a full block leaves over comes later; how much that is, is
 //! counted from the lane alone (by size and gas limits, not by execution), so it can always be counted again.
 //!
-//! **Nothing is remembered that cannot be found again.** A driver that starts asks the client for its head, counts the lane up to
-//! there, and goes on; killed between any two calls it makes the same block again. A reorganisation of L1 takes the chain back to the
-//! last block whose L1 origin is still there, and the same lane is built on the new one.
+//! **Nothing is remembered that cannot be found again.** A driver that starts asks the client for its head and finds its place in the
+//! lane (`driver/resume.rs`); killed between any two calls it makes the same block again. A reorganisation of L1 takes the chain back
+//! to the last block whose L1 origin is still there, and the same lane is built on the new one.
 //!
 //! **Trouble is waited for.** A client that is syncing, slow, gone or wrong, an L1 that is down, nodes that do not answer: the
 //! same step is tried again with growing pauses, a line in the log when it begins and when it ends, and a metric in
@@ -43,6 +43,8 @@ use crate::{
     retry::Backoff,
     serve::{DriverStatus, Service, SkippedTransaction},
 };
+
+mod resume;
 
 /// L1 blocks before the head's origin that are kept: how deep a reorganisation is followed.
 const L1_BEFORE_HEAD: u64 = 128;
@@ -254,58 +256,6 @@ impl Driver {
         Ok(())
     }
 
-    /// Finds the client's head, and its place in the lane.
-    async fn resume(&mut self) -> Result<(), DriverError> {
-        let head = self.chain.head().await?;
-        self.lost |= head.number < self.told;
-        let joined = self.config.joined_after.unwrap_or(self.rollup.genesis.l2.number);
-        let mut known = loop {
-            let Some(place) = self.places.at_or_below(head.number) else { break self.chain.number(joined).await? };
-            let block = self.chain.number(place.number).await?;
-            if block.hash == place.hash {
-                break block;
-            }
-            self.places.forget_from(place.number);
-        };
-        let mut cursor = match self.places.at_or_below(known.number) {
-            Some(place) if place.number == known.number => place.cursor(),
-            _ => LaneCursor { ms: known.timestamp.saturating_mul(1_000), taken: 0 },
-        };
-        self.feed.seek(cursor.ms).await?;
-        let counted = head.number.saturating_sub(known.number);
-        if counted > 0 {
-            tracing::info!(
-                from = known.number,
-                to = head.number,
-                "counting the lane up to the execution client's head"
-            );
-        }
-        while known.number < head.number {
-            let next = self.chain.number(known.number + 1).await?;
-            self.feed.close(next.timestamp.saturating_mul(1_000)).await?;
-            let tip = State { head: known, cursor, told: Forkchoice::default() }.tip();
-            let gas = self.gas(next.system.gas_limit);
-            let place = NativeBlock { timestamp: next.timestamp, l1: next.info.origin, ..NativeBlock::default() };
-            cursor = self.adapter.fill(self.feed.blocks(), &tip, place, &gas).0.lane;
-            self.feed.forget_before(cursor.ms);
-            self.places.push(place_of(&next, cursor));
-            known = next;
-        }
-        self.begin_l1(known.info.origin.number);
-        self.service.update(|status| status.resumed += 1);
-        tracing::info!(number = known.number, hash = %known.hash, lane_ms = cursor.ms, counted, "driving on from the client's head");
-        self.told(&known, self.feed.height().0);
-        self.state = Some(State { head: known, cursor, told: Forkchoice::default() });
-        Ok(())
-    }
-
-    fn begin_l1(&mut self, origin: u64) {
-        let first = origin.saturating_sub(L1_BEFORE_HEAD).max(self.rollup.genesis.l1.number);
-        if self.l1_chain.last().is_none() || self.l1_chain.get(origin).is_none() {
-            self.l1_chain = L1Chain::new(first);
-        }
-    }
-
     async fn look_at_l1(&mut self) -> Result<(), DriverError> {
         if self.looked_at_l1.is_some_and(|last| last.elapsed() < self.config.l1_poll) {
             return Ok(());
@@ -336,55 +286,6 @@ impl Driver {
         }
         self.looked_at_l1 = Some(Instant::now());
         Ok(())
-    }
-
-    /// If L1 took back the head's origin, goes back to the last block whose origin is still there.
-    async fn rewind(&mut self) -> Result<(), DriverError> {
-        let Some(state) = &self.state else { return Ok(()) };
-        if self.l1_chain.holds(&state.head.info.origin) != Some(false) {
-            return Ok(());
-        }
-        let from = state.head.number;
-        let mut block = state.head.clone();
-        while self.l1_chain.holds(&block.info.origin) != Some(true) {
-            if block.number <= self.rollup.genesis.l2.number || block.info.origin.number < self.l1_chain.first() {
-                return Err(DriverError::TooDeep(from));
-            }
-            block = self.chain.number(block.number - 1).await?;
-        }
-        tracing::warn!(from, to = block.number, "L1 was reorganised, building the same lane on the new blocks of L1");
-        self.service.update(|status| status.reorganised += 1);
-        let cursor = match self.places.at_or_below(block.number) {
-            Some(place) if place.number == block.number && place.hash == block.hash => place.cursor(),
-            // Without its place: everything up to it, unless it was full, and then the count from before tells.
-            _ => self.count_to(&block).await?,
-        };
-        self.places.forget_from(block.number + 1);
-        self.feed.seek(cursor.ms).await?;
-        self.told = block.number;
-        self.state = Some(State { head: block, cursor, told: Forkchoice::default() });
-        Ok(())
-    }
-
-    /// The place of a block that is not known, counted from one before it that is.
-    async fn count_to(&mut self, block: &L2Block) -> Result<LaneCursor, DriverError> {
-        let joined = self.config.joined_after.unwrap_or(self.rollup.genesis.l2.number);
-        let known = self.places.at_or_below(block.number);
-        let mut at = self.chain.number(known.map_or(joined, |place| place.number)).await?;
-        let mut cursor =
-            known.map_or(LaneCursor { ms: at.timestamp.saturating_mul(1_000), taken: 0 }, |place| place.cursor());
-        self.feed.seek(cursor.ms).await?;
-        while at.number < block.number {
-            let next = self.chain.number(at.number + 1).await?;
-            self.feed.close(next.timestamp.saturating_mul(1_000)).await?;
-            let tip = State { head: at, cursor, told: Forkchoice::default() }.tip();
-            let place = NativeBlock { timestamp: next.timestamp, l1: next.info.origin, ..NativeBlock::default() };
-            let gas = self.gas(next.system.gas_limit);
-            cursor = self.adapter.fill(self.feed.blocks(), &tip, place, &gas).0.lane;
-            self.feed.forget_before(cursor.ms);
-            at = next;
-        }
-        Ok(cursor)
     }
 
     fn gas(&self, gas_limit: u64) -> GasRoom {

@@ -3,7 +3,7 @@
 //! Mostly the block's own timestamp says it: everything up to it. After a block that was full it does not, so the driver keeps
 //! the places of recent blocks, and some of older ones, in a small file. The file is a shortcut and not a truth: without it, or if it
 //! knows nothing of the chain's past, the places are found again by counting the lane from the last block that is known, at worst from
-//! genesis. No block tells by itself whether it was full: what it left out as invalid took room too.
+//! genesis (`driver/resume.rs`). No block tells by itself whether it was full: what it left out as invalid took room too.
 
 use std::{
     collections::VecDeque,

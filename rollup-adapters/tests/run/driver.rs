@@ -328,8 +328,19 @@ async fn full_blocks_leave_over_and_ten_thousand_empty_heights_are_nothing_speci
     let driver = world.drive(&client.rpc, &client.engine, &world.l1.rpc_url(), Some("full"));
     until("the full blocks are executed", || client.node.head().header.number >= 4).await;
     driver.kill().await;
-    // Without the file of places, the lane is counted again.
+    // Without the file of places, the lane is counted again: in the middle of what is left over ...
     let driver = world.drive_directly(&client);
+    world.wait_for_head(&client).await;
+    driver.kill().await;
+    // ... and through thousands of blocks, of which only those are looked at that can hold something.
+    let rpc = Proxy::start(&client.rpc, |_, _| Fault::None).await;
+    let driver = world.drive(&rpc.url, &client.engine, &world.l1.rpc_url(), None);
+    until("the driver has its place", || driver.service.status().resumed == 1).await;
+    assert!(client.node.head().header.number > 2_000);
+    assert!(rpc.seen() < 50, "{} requests to count the lane", rpc.seen());
+    let late = (70..90).map(|nonce| wallet.sign(CHAIN, nonce, Address::repeat_byte(0x77), 1, vec![], 2_000_000));
+    let mut late = Some(late.collect::<Vec<_>>());
+    world.pass(6, |_| late.take().unwrap_or_default()).await;
     world.wait_for_head(&client).await;
     driver.stop().await;
     let mut block = client.node.head();
@@ -340,5 +351,5 @@ async fn full_blocks_leave_over_and_ten_thousand_empty_heights_are_nothing_speci
     }
     counts.reverse();
     assert_eq!(counts[..5], [29, 29, 12, 0, 0], "in blocks of 60 million gas, less one for L1's");
-    assert_eq!(counts.iter().sum::<usize>(), 70);
+    assert_eq!(counts.iter().sum::<usize>(), 90, "all of them, once");
 }
