@@ -9,6 +9,7 @@
 //! signer.rs       the key: in a file, or with an external command
 //! envelope.rs     a request, a nonce and a price -> a signed transaction
 //! sender.rs       several transactions in order, until they are in blocks
+//! verdict.rs      what a node's refusal means
 //! lease.rs        may I post now?
 //! ```
 //!
@@ -26,6 +27,7 @@ pub mod lease;
 pub mod rpc;
 pub mod sender;
 pub mod signer;
+mod verdict;
 
 pub use beacon::Beacon;
 pub use blob_schedule::BlobSchedule;
