@@ -5,17 +5,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
 use alloy_primitives::Bytes;
 use lockstep_adapters::{
     poster::Signer,
-    relay::{ApplyConfig, Chain, Links, Log, ObserverConfig, Relay, Strays, log::Answer},
+    relay::{ApplyConfig, Chain, Links, Log, ObserverConfig, Relay, Strays},
     serve::{RelayStatus, Service},
 };
 use lockstep_contracts as contracts;
@@ -25,7 +22,7 @@ use lockstep_protocol::{
     genesis::Genesis,
     ids::{Account, Address20, BundleId, Hash32, Height, RollupId, SettlementId},
     lane::LaneItem,
-    rpc::{DecisionPage, Fact, RollupStatus, SettlementStatus},
+    rpc::{DecisionPage, RollupStatus, SettlementStatus},
     settlement::{
         DecisionRange, Head, HeadCertificate, Intent, LaneDecision, Level, MarginTransfer, Observation, Side, Void,
         config::{Asset, Corridor, Participant, SettlementConfig},
@@ -40,6 +37,10 @@ use tokio::{
     task::JoinHandle,
 };
 
+mod wire;
+
+pub(crate) use wire::{Fragile, Wire};
+
 use crate::{
     fixture::{self, Network},
     venue::{PLENTY, Venue, addresses, asset, trader_key},
@@ -52,6 +53,8 @@ pub(crate) const MARGIN: u128 = 100_000;
 const TICK: Duration = Duration::from_millis(10);
 /// The relayers' own look is as quick.
 const POLL: Duration = Duration::from_millis(5);
+/// Only ends a test that hangs.
+const HANG: Duration = Duration::from_secs(120);
 /// Heights for which an observation waits for its head, as nodes hold it.
 const HELD: u64 = 64;
 /// The account that users send settlements with, and the first that relayers pay with.
@@ -209,21 +212,18 @@ impl City {
         sid
     }
 
-    /// Waits until every leg was seen applied. The bound only ends a test that hangs.
+    /// Waits until every leg was seen applied.
     pub(crate) async fn settled(&self, sid: SettlementId) -> End {
-        let begin = tokio::time::Instant::now();
-        loop {
-            {
-                let core = self.core.lock().await;
-                let record: Option<SettlementRecord> = core.network.record(&settlement_key(&sid));
-                if let Some(record) = record.filter(|record| record.settled) {
-                    let ordered = core.intents[&sid].1;
-                    return End { record, ordered, settled: core.network.parent.height };
-                }
-                assert!(begin.elapsed() < Duration::from_secs(120), "not settled within two minutes");
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        let mut end = None;
+        until("every leg is seen applied", async || {
+            let core = self.core.lock().await;
+            let record: Option<SettlementRecord> = core.network.record(&settlement_key(&sid));
+            let (ordered, settled) = (core.intents[&sid].1, core.network.parent.height);
+            end = record.filter(|record| record.settled).map(|record| End { record, ordered, settled });
+            end.is_some()
+        })
+        .await;
+        end.expect("it was waited for")
     }
 
     /// Does something with a rollup between two blocks.
@@ -265,6 +265,15 @@ impl City {
     pub(crate) async fn relay(self: &Arc<Self>, rollup: u64, number: usize) -> Relaying {
         let log = Arc::new(Wire { city: Arc::clone(self), rollup: RollupId(rollup), payer: RELAYER + number as u8 });
         self.relay_through(log, rollup, number, Some(ApplyConfig::default())).await
+    }
+}
+
+/// Waits until it is so.
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let begin = tokio::time::Instant::now();
+    while !is_so().await {
+        assert!(begin.elapsed() < HANG, "not within {HANG:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
@@ -427,139 +436,5 @@ impl Core {
             intents,
             item: Some(item.clone()),
         }
-    }
-}
-
-/// A relayer's connection to the log.
-pub(crate) struct Wire {
-    pub(crate) city: Arc<City>,
-    pub(crate) rollup: RollupId,
-    pub(crate) payer: u8,
-}
-
-impl Wire {
-    pub(crate) fn new(city: &Arc<City>, rollup: u64, number: usize) -> Self {
-        Self { city: Arc::clone(city), rollup: RollupId(rollup), payer: RELAYER + number as u8 }
-    }
-}
-
-impl Log for Wire {
-    fn status(&self) -> Answer<'_, RollupStatus> {
-        Box::pin(async move { Ok(self.city.core.lock().await.status(self.rollup)) })
-    }
-
-    fn unsettled(&self) -> Answer<'_, Vec<SettlementStatus>> {
-        Box::pin(async move { Ok(self.city.core.lock().await.unsettled(self.rollup)) })
-    }
-
-    fn decisions(&self, from: u64, most: u64) -> Answer<'_, DecisionPage> {
-        Box::pin(async move { Ok(self.city.core.lock().await.decisions(self.rollup, from, most)) })
-    }
-
-    fn knows(&self, settlement: SettlementId) -> Answer<'_, bool> {
-        Box::pin(async move {
-            let core = self.city.core.lock().await;
-            Ok(core.network.record::<SettlementRecord>(&settlement_key(&settlement)).is_some())
-        })
-    }
-
-    fn send_fact(&self, fact: Fact) -> Answer<'_, ()> {
-        Box::pin(async move {
-            let mut core = self.city.core.lock().await;
-            let height = core.network.parent.height;
-            match fact {
-                Fact::Observation(observation) => core.observations.push((height, observation)),
-                Fact::Void(void) => {
-                    let sid = void.sid(core.network.rules.network);
-                    core.intents.entry(sid).or_insert_with(|| (void.intent.clone(), height));
-                    core.voids.push(void);
-                }
-                fact => panic!("a relayer sends no such fact: {fact:?}"),
-            }
-            Ok(())
-        })
-    }
-
-    fn submit(&self, transaction: Vec<u8>, valid_for: u64) -> Answer<'_, BundleId> {
-        Box::pin(async move {
-            let lost = self.city.lose.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-            if lost.is_ok() {
-                return Ok(BundleId::default());
-            }
-            let mut core = self.city.core.lock().await;
-            let nonce = core.nonce(self.payer);
-            let legs = vec![Leg { rollup: self.rollup, transactions: vec![Transaction(transaction)] }];
-            let valid_until = Height(core.network.next().0 + valid_for);
-            let bundle = Bundle { legs, valid_until, ..core.network.bundle(self.payer, nonce, &[]) };
-            let id = bundle.id();
-            core.bundles.push(bundle.sign(&fixture::key(self.payer)));
-            Ok(id)
-        })
-    }
-
-    fn is_ordered(&self, bundle: BundleId) -> Answer<'_, bool> {
-        Box::pin(async move { Ok(self.city.core.lock().await.ordered.contains(&bundle)) })
-    }
-}
-
-/// A connection that breaks for good after so many questions: the last is done, and its answer is lost.
-pub(crate) struct Fragile {
-    wire: Wire,
-    left: AtomicU64,
-    pub(crate) broken: watch::Sender<bool>,
-}
-
-impl Fragile {
-    pub(crate) fn new(wire: Wire, questions: u64) -> Self {
-        Self { wire, left: AtomicU64::new(questions), broken: watch::channel(false).0 }
-    }
-
-    fn through<'a, T: Send + 'a>(&'a self, answer: Answer<'a, T>) -> Answer<'a, T> {
-        Box::pin(async move {
-            let left = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-            match left {
-                Ok(left) if left > 1 => answer.await,
-                Ok(_) => {
-                    let _ = answer.await;
-                    self.broken.send_replace(true);
-                    std::future::pending().await
-                }
-                Err(_) => std::future::pending().await,
-            }
-        })
-    }
-}
-
-impl Log for Fragile {
-    fn status(&self) -> Answer<'_, RollupStatus> {
-        // Looking does nothing that a kill could interrupt.
-        if *self.broken.borrow() {
-            return Box::pin(std::future::pending());
-        }
-        self.wire.status()
-    }
-
-    fn unsettled(&self) -> Answer<'_, Vec<SettlementStatus>> {
-        self.wire.unsettled()
-    }
-
-    fn decisions(&self, from: u64, most: u64) -> Answer<'_, DecisionPage> {
-        self.through(self.wire.decisions(from, most))
-    }
-
-    fn knows(&self, settlement: SettlementId) -> Answer<'_, bool> {
-        self.wire.knows(settlement)
-    }
-
-    fn send_fact(&self, fact: Fact) -> Answer<'_, ()> {
-        self.through(self.wire.send_fact(fact))
-    }
-
-    fn submit(&self, transaction: Vec<u8>, valid_for: u64) -> Answer<'_, BundleId> {
-        self.through(self.wire.submit(transaction, valid_for))
-    }
-
-    fn is_ordered(&self, bundle: BundleId) -> Answer<'_, bool> {
-        self.wire.is_ordered(bundle)
     }
 }

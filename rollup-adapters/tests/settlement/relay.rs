@@ -3,16 +3,17 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use alloy_primitives::{B256, U256};
-use lockstep_adapters::relay::ApplyConfig;
+use lockstep_adapters::{poster::FeeConfig, relay::ApplyConfig};
 use lockstep_contracts::{
     self as contracts, SolCall,
-    abi::{SettlementHub, TestToken},
+    abi::{MarginEscrow, SettlementHub, TestToken},
 };
 use lockstep_protocol::settlement::{AbortReason, Decision, LegStatus};
 
 use crate::{
-    city::{City, Fragile, MARGIN, ROLLUPS, Wire, payer},
-    venue::{DEPLOYER, asset, deployer, trader},
+    city::{City, Fragile, MARGIN, ROLLUPS, Wire, payer, until},
+    venue::{DEPLOYER, PLENTY, asset, deployer, trader, word},
+    world::COMMIT,
 };
 
 async fn assert_everywhere(city: &Arc<City>, sid: lockstep_protocol::ids::SettlementId, status: LegStatus) {
@@ -177,9 +178,7 @@ async fn a_leg_that_another_relayer_left_out_is_applied() {
     // Only observers: the log decides, nobody applies.
     let wire = |rollup, number| Arc::new(Wire::new(&city, rollup, number));
     let (eyes, other) = (city.relay_through(wire(a, 0), a, 0, None).await, city.relay(b, 1).await);
-    while city.record(sid).await.is_none_or(|record| record.decided.is_none()) {
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    }
+    until("it is decided", async || city.record(sid).await.is_some_and(|record| record.decided.is_some())).await;
     // A relayer that gives the decision alone.
     let page = lockstep_adapters::relay::Log::decisions(&*wire(a, 0), 1, 10).await.expect("a page");
     let item = page.item.expect("it is decided");
@@ -201,6 +200,75 @@ async fn a_leg_that_another_relayer_left_out_is_applied() {
 }
 
 #[tokio::test]
+async fn an_escrow_that_does_not_take_its_decision_is_named_and_served_once_it_does() {
+    let city = City::new().await;
+    let living = city.live();
+    let [a, b] = ROLLUPS;
+    let wire = Arc::new(Wire::new(&city, a, 1));
+    let (eyes, other) = (city.relay_through(wire, a, 1, None).await, city.relay(b, 2).await);
+    let before = city.with_venue(a, async |venue| venue.node.head().header.number).await;
+    let sid = city.transfer(0, a, b, 10, 8_000).await;
+    until("it is decided", async || city.record(sid).await.is_some_and(|record| record.decided.is_some())).await;
+    let limit = async |city: &Arc<City>, redo: u128| {
+        city.with_venue(a, async |venue| {
+            let limits = MarginEscrow::setLimitsCall {
+                asset: word(asset()),
+                maxLeg: PLENTY.try_into().expect("it fits"),
+                redoBudget: redo.try_into().expect("it fits"),
+            };
+            assert!(venue.send(DEPLOYER, venue.at.escrow, limits.abi_encode()).await.succeeded);
+        })
+        .await;
+    };
+    // The prepare is gone with its history, and nothing may be done again here.
+    city.with_venue(a, async |venue| {
+        let depth = venue.node.head().header.number - before;
+        venue.leave(depth, vec![]).await;
+    })
+    .await;
+    limit(&city, 0).await;
+    let relaying = city.relay(a, 0).await;
+    until("the escrow is named", async || relaying.service.status().stubborn > 0).await;
+    city.with_venue(a, async |venue| {
+        assert_eq!((venue.outcome(sid).await, venue.leg(sid, 0).await), (COMMIT, LegStatus::None));
+    })
+    .await;
+    limit(&city, PLENTY).await;
+    relaying.kill().await;
+    let relaying = city.relay(a, 0).await;
+    city.settled(sid).await;
+    assert_everywhere(&city, sid, LegStatus::Committed).await;
+    drop(living);
+    for relaying in [eyes, other, relaying] {
+        relaying.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn above_its_cap_it_waits_and_says_so() {
+    let city = City::new().await;
+    let living = city.live();
+    let [a, b] = ROLLUPS;
+    let stingy = ApplyConfig {
+        fees: FeeConfig { max_fee_gwei: 0.000_000_001, min_tip_gwei: 0.0, ..FeeConfig::default() },
+        ..ApplyConfig::default()
+    };
+    let waiting = city.relay_through(Arc::new(Wire::new(&city, a, 0)), a, 0, Some(stingy)).await;
+    let other = city.relay(b, 1).await;
+    let sid = city.transfer(0, a, b, 10, 8_000).await;
+    let says_so = || waiting.service.status().applying_trouble.is_some_and(|trouble| trouble.contains("cap"));
+    until("it says so", async || says_so()).await;
+    assert_eq!(waiting.service.status().calls, 0);
+    waiting.stop().await;
+    let paying = city.relay(a, 0).await;
+    city.settled(sid).await;
+    drop(living);
+    for relaying in [paying, other] {
+        relaying.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_decision_is_done_again_after_the_rollup_left_the_history_in_which_it_was_applied() {
     let city = City::new().await;
     let living = city.live();
@@ -208,9 +276,8 @@ async fn a_decision_is_done_again_after_the_rollup_left_the_history_in_which_it_
     let (first, second) = (city.relay(a, 0).await, city.relay(b, 1).await);
     let before = city.with_venue(a, async |venue| venue.node.head().header.number).await;
     let sid = city.transfer(0, a, b, 10, 2_000).await;
-    while city.with_venue(a, async |venue| venue.leg(sid, 0).await != LegStatus::Committed).await {
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    }
+    let committed = async || city.with_venue(a, async |venue| venue.leg(sid, 0).await == LegStatus::Committed).await;
+    until("it is applied", committed).await;
     // The rollup leaves everything since before the prepare; the user's prepare does not come again.
     city.with_venue(a, async |venue| {
         let depth = venue.node.head().header.number - before;
@@ -219,9 +286,8 @@ async fn a_decision_is_done_again_after_the_rollup_left_the_history_in_which_it_
         assert_eq!(venue.hub_sequence().await, 0, "the hub is where it was");
     })
     .await;
-    while city.with_venue(a, async |venue| venue.leg(sid, 0).await != LegStatus::Committed).await {
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    }
+    let committed = async || city.with_venue(a, async |venue| venue.leg(sid, 0).await == LegStatus::Committed).await;
+    until("it is applied", committed).await;
     assert_eq!((free(&city, a, 0).await, free(&city, b, 0).await), (MARGIN - 10, MARGIN + 10));
     drop(living);
     first.stop().await;
@@ -269,9 +335,7 @@ async fn what_is_paid_in_at_a_hub_is_credited_in_the_log() {
             }
         })
         .await;
-        while city.balance(payer()).await < 700 * times {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-        }
+        until("the payment is seen", async || city.balance(payer()).await >= 700 * times).await;
         assert_eq!(city.balance(payer()).await, 700 * times);
     }
     drop(living);
