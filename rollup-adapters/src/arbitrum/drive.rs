@@ -5,7 +5,7 @@
 //! out; the feed goes on serving what there is. Where L1 took the order over, all clients are cut, and connect again to a feed with
 //! other messages: a node that has executed the old ones learns from L1 that they are void.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use serde::Serialize;
 use tokio::{sync::watch, time};
@@ -13,6 +13,7 @@ use tokio::{sync::watch, time};
 use super::{
     feed::{FeedConfig, FeedMessage, FeedServer, History},
     inbox_reader::InboxReader,
+    sequence::Position,
     stream::{Step, Stream, StreamError},
 };
 use crate::{
@@ -53,6 +54,8 @@ pub struct FeedStatus {
     pub too_slow: u64,
     /// Bytes sent to clients.
     pub bytes: u64,
+    /// Why it is not known what L1 confirms, if it is not. The feed goes on without.
+    pub l1_trouble: Option<String>,
     /// What it waits for, if it does.
     pub trouble: Option<String>,
     /// Failed attempts.
@@ -78,6 +81,7 @@ impl Status for FeedStatus {
             ("feed_bytes", "Bytes sent to clients", self.bytes as f64),
             ("failures", "Failed attempts", self.failures as f64),
             ("waiting", "1 while it waits for something that does not work", f64::from(self.trouble.is_some())),
+            ("l1_down", "1 while L1 does not answer", f64::from(self.l1_trouble.is_some())),
         ]
     }
 }
@@ -101,10 +105,9 @@ pub enum DriveError {
 /// Serves one rollup's feed.
 pub struct Driver {
     stream: Stream,
-    server: FeedServer,
+    feed: Feed,
     inbox: InboxReader,
     poll: Duration,
-    service: Arc<Service<FeedStatus>>,
 }
 
 impl Driver {
@@ -126,59 +129,80 @@ impl Driver {
         server.publish(&mut recent).expect("a journal gives messages in order");
         tracing::info!(address = %server.address(), next, "serving the feed");
         service.update(|status| status.feed = format!("ws://{}", server.address()));
-        Ok(Self { stream, server, inbox, poll, service })
+        Ok(Self { stream, feed: Feed { server, service }, inbox, poll })
     }
 
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
-        self.server.address()
+        self.feed.server.address()
     }
 
     /// Drives until `stop` is true, or until the journal cannot be written.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), DriveError> {
+    pub async fn run(self, mut stop: watch::Receiver<bool>) -> Result<(), DriveError> {
+        let Self { mut stream, mut feed, inbox, poll } = self;
         let mut backoff = Backoff::endless();
-        let mut confirm = time::interval(self.poll);
+        let mut look = time::interval(poll);
+        look.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let mut stopping = stop.clone();
-        confirm.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-        self.tell();
+        // Beside the lane: an L1 that does not answer delays no message.
+        let (tell, mut confirmed) = watch::channel(Ok(0));
+        tokio::spawn(watch_l1(inbox, poll, tell));
+        feed.stands_at(stream.position());
         loop {
-            tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => break,
-                _ = confirm.tick() => self.confirm().await,
-                step = self.stream.next() => match step {
-                    Ok(step) => {
-                        backoff.succeeded();
-                        if let Some(first) = step.rewound.filter(|first| *first < self.server.next()) {
-                            self.begin_again(first).await?;
+            let step = {
+                // Kept until it is done, however often something else is looked at: what L1 is asked for it may take longer.
+                let mut step = pin!(stream.next());
+                loop {
+                    tokio::select! {
+                        _ = stop.wait_for(|stop| *stop) => break None,
+                        _ = look.tick() => feed.tell(),
+                        Ok(()) = confirmed.changed() => {
+                            let messages = confirmed.borrow_and_update().clone();
+                            feed.confirm(messages);
                         }
-                        self.publish(&step);
+                        step = &mut step => break Some(step),
                     }
-                    Err(StreamError::Journal(error)) => return Err(DriveError::Journal(error.to_string())),
-                    Err(error) => {
-                        self.service.update(|status| {
-                            status.trouble = Some(error.to_string());
-                            status.failures += 1;
-                        });
-                        tokio::select! {
-                            _ = stopping.wait_for(|stop| *stop) => break,
-                            failed = backoff.failed(error) => drop(failed),
-                        }
+                }
+            };
+            match step {
+                None => break,
+                Some(Ok(step)) => {
+                    backoff.succeeded();
+                    feed.publish(&step).await?;
+                    feed.stands_at(stream.position());
+                }
+                Some(Err(StreamError::Journal(error))) => return Err(DriveError::Journal(error.to_string())),
+                Some(Err(error)) => {
+                    feed.service.update(|status| {
+                        status.trouble = Some(error.to_string());
+                        status.failures += 1;
+                    });
+                    tokio::select! {
+                        _ = stopping.wait_for(|stop| *stop) => break,
+                        failed = backoff.failed(error) => drop(failed),
                     }
                 }
             }
         }
-        self.server.stop().await;
+        feed.server.stop().await;
         Ok(())
     }
+}
 
-    /// Serves from message `first` on what is in the chain now.
-    async fn begin_again(&mut self, first: u64) -> Result<(), DriveError> {
-        let address = self.server.address();
-        let restarted = self.server.restart(first).await;
-        restarted.map_err(|source| DriveError::Listen { address, source })
-    }
+/// What clients, and whoever looks, are told.
+struct Feed {
+    server: FeedServer,
+    service: Arc<Service<FeedStatus>>,
+}
 
-    fn publish(&mut self, step: &Step) {
+impl Feed {
+    async fn publish(&mut self, step: &Step) -> Result<(), DriveError> {
+        if let Some(first) = step.rewound.filter(|first| *first < self.server.next()) {
+            // Other messages than before: clients begin again.
+            let address = self.server.address();
+            let restarted = self.server.restart(first).await;
+            restarted.map_err(|source| DriveError::Listen { address, source })?;
+        }
         let mut messages: Vec<FeedMessage> = step.messages.iter().map(|numbered| numbered.message.clone()).collect();
         self.server.publish(&mut messages).expect("the stream numbers messages in order");
         for skipped in &step.skipped {
@@ -195,35 +219,54 @@ impl Driver {
             status.skipped += step.skipped.len() as u64;
             status.trouble = None;
         });
+        Ok(())
+    }
+
+    /// Says where the chain stands.
+    fn stands_at(&self, position: &Position) {
+        self.service.update(|status| {
+            status.delayed = position.tip.delayed;
+            status.forced_batch = position.forced.map(|tail| tail.batch);
+        });
         self.tell();
     }
 
+    /// Says how the server does.
     fn tell(&self) {
         let stats = self.server.stats();
-        let position = self.stream.position();
         self.service.update(|status| {
             status.next_message = stats.next;
-            status.delayed = position.tip.delayed;
-            status.forced_batch = position.forced.map(|tail| tail.batch);
             status.clients = stats.clients;
             status.too_slow = stats.too_slow;
             status.bytes = stats.bytes;
         });
     }
 
-    /// Tells clients what L1 has. If it is not known now, it is at the next look.
-    async fn confirm(&mut self) {
-        match self.inbox.messages().await {
-            Ok(messages) => {
-                // More than we have: L1 has what an earlier run of ours sequenced, and this one is about to.
-                if let Some(last) = messages.min(self.server.next()).checked_sub(1) {
-                    self.server.confirm(last);
-                    self.service.update(|status| status.confirmed = Some(last));
-                }
-            }
-            Err(error) => tracing::debug!(%error, "what L1 confirms is not known"),
+    /// Tells clients how many messages L1 has. If that is not known now, it is at the next look.
+    fn confirm(&self, messages: Result<u64, String>) {
+        let known = messages.as_ref().ok();
+        // More than we have: L1 has what an earlier run of ours sequenced, and this one is about to.
+        let last = known.and_then(|messages| (*messages).min(self.server.next()).checked_sub(1));
+        if let Some(last) = last {
+            self.server.confirm(last);
         }
-        self.tell();
+        self.service.update(|status| {
+            status.confirmed = last.or(status.confirmed);
+            match (&messages, &status.l1_trouble) {
+                (Ok(messages), Some(_)) => tracing::info!(messages, "L1 answers again"),
+                (Err(error), None) => tracing::warn!(error, "what L1 confirms is not known, the feed goes on"),
+                _ => {}
+            }
+            status.l1_trouble = messages.err();
+        });
+    }
+}
+
+/// Tells how many messages L1 has, again and again, until nobody listens.
+async fn watch_l1(inbox: InboxReader, poll: Duration, tell: watch::Sender<Result<u64, String>>) {
+    while !tell.is_closed() {
+        tell.send_replace(inbox.messages().await.map_err(|error| error.to_string()));
+        time::sleep(poll).await;
     }
 }
 
