@@ -63,11 +63,6 @@ impl Folder {
         self.keep = true;
     }
 
-    /// Whether it stays.
-    pub fn is_kept(&self) -> bool {
-        self.keep
-    }
-
     fn asked(path: &Path) -> Result<Self, FolderError> {
         let io = |source| FolderError::Io { path: path.to_owned(), source };
         match fs::read_dir(path) {

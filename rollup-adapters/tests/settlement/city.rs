@@ -218,8 +218,10 @@ impl City {
         until("every leg is seen applied", async || {
             let core = self.core.lock().await;
             let record: Option<SettlementRecord> = core.network.record(&settlement_key(&sid));
-            let (ordered, settled) = (core.intents[&sid].1, core.network.parent.height);
-            end = record.filter(|record| record.settled).map(|record| End { record, ordered, settled });
+            end = record.filter(|record| record.settled).map(|record| {
+                let (ordered, settled) = (core.intents[&sid].1, core.network.parent.height);
+                End { record, ordered, settled }
+            });
             end.is_some()
         })
         .await;
