@@ -265,7 +265,8 @@ impl Feed {
 /// Tells how many messages L1 has, again and again, until nobody listens.
 async fn watch_l1(inbox: InboxReader, poll: Duration, tell: watch::Sender<Result<u64, String>>) {
     while !tell.is_closed() {
-        tell.send_replace(inbox.messages().await.map_err(|error| error.to_string()));
+        let messages = inbox.messages().await.map_err(|error| error.to_string());
+        tell.send_modify(|told| *told = messages);
         time::sleep(poll).await;
     }
 }
