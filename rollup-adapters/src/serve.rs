@@ -73,6 +73,23 @@ pub struct DriverStatus {
     pub reorganised: u64,
 }
 
+/// Up to which block of the rollup L1 holds batches, and how to check that: nodes of the log tell the level `posted` by it.
+///
+/// Both stacks' posters say it alike, and whether they hold the lease or not: it is read from L1, so batches of others count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OnL1 {
+    /// The latest block of the rollup that is in a batch on L1.
+    pub block: u64,
+    /// Its hash, where the poster knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block_hash: Option<B256>,
+    /// The L1 block up to which L1 was read for that.
+    pub l1: u64,
+    /// Its hash: once L1 has another block of that number, nothing of this counts.
+    pub l1_hash: B256,
+}
+
 /// An executed block.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -181,6 +198,8 @@ pub struct PosterStatus {
     pub failures: u64,
     /// How far L1 leads, and whether to what was executed.
     pub derivation: Derived,
+    /// What L1 holds, by anybody's batches, once L1 was read to its end.
+    pub on_l1: Option<OnL1>,
     /// What it waits for, if it does.
     pub trouble: Option<String>,
 }

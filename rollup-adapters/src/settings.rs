@@ -87,7 +87,7 @@ pub struct LeaseSettings {
 }
 
 fn lease_heights() -> u64 {
-    lockstep_protocol::limits::MAX_LEASE
+    crate::poster::lease::HEIGHTS_MAX
 }
 
 impl LeaseSettings {

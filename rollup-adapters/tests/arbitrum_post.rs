@@ -62,6 +62,7 @@ fn messages(seed: &mut Seed, count: u64, bytes: usize) -> Vec<Placed> {
 fn state() -> InboxState {
     InboxState {
         l1_number: L1_NOW,
+        l1_hash: keccak256("L1 now"),
         l1_timestamp: NOW,
         batches: 1,
         messages: 1,

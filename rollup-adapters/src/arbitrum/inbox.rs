@@ -47,6 +47,8 @@ pub struct TimeVariation {
 pub struct InboxState {
     /// Number of that L1 block.
     pub l1_number: u64,
+    /// Its hash.
+    pub l1_hash: B256,
     /// Its timestamp.
     pub l1_timestamp: u64,
     /// Batches that the inbox holds.

@@ -81,9 +81,9 @@ impl InboxReader {
         self.number(self.bridge, MESSAGES).await
     }
 
-    /// Messages that L1 has for good.
-    pub async fn messages_finalized(&self) -> Result<u64, InboxError> {
-        let answer = self.l1.call_at(self.bridge, &abi::Call::new(MESSAGES).finish(), "finalized").await?;
+    /// Messages that L1 has at the block with this tag.
+    pub async fn messages_at(&self, tag: &str) -> Result<u64, InboxError> {
+        let answer = self.l1.call_at(self.bridge, &abi::Call::new(MESSAGES).finish(), tag).await?;
         // Nobody answers in a block before the contract's.
         Ok(abi::Words(&answer).number(0).unwrap_or(0))
     }
@@ -103,6 +103,7 @@ impl InboxReader {
             if now.hash == latest.hash {
                 return Ok(InboxState {
                     l1_number: latest.number,
+                    l1_hash: latest.hash,
                     l1_timestamp: latest.timestamp,
                     batches,
                     messages,

@@ -26,7 +26,7 @@ use crate::{
         lease::{LeaseError, Verdict},
     },
     retry::Backoff,
-    serve::{Service, Status},
+    serve::{OnL1, Service, Status},
 };
 
 /// Bytes of messages that one round looks at: a full batch in six blobs after compression.
@@ -135,6 +135,8 @@ pub struct PostStatus {
     pub bytes_per_transaction: f64,
     /// Rounds that ended early.
     pub failures: u64,
+    /// What L1 holds, by anybody's batches: message `n` is block `n`.
+    pub on_l1: Option<OnL1>,
     /// What it waits for, if it does.
     pub trouble: Option<String>,
 }
@@ -252,10 +254,15 @@ impl Poster {
             status.batches = state.batches;
             status.forced_batch = forced.map(|tail| tail.batch);
         });
+        let (l1, l1_hash) = (state.l1_number, state.l1_hash);
+        let on_l1 = state.messages.checked_sub(1).map(|block| OnL1 { block, block_hash: None, l1, l1_hash });
         let (journal, from) = (self.journal.clone(), state.messages);
         let messages = task::spawn_blocking(move || journal.placed(from, ROUND_BYTES_MAX));
         let messages = messages.await.expect("reading does not panic")?;
-        let Some(last) = messages.last() else { return Ok(None) };
+        let Some(last) = messages.last() else {
+            self.service.update(|status| status.on_l1 = on_l1);
+            return Ok(None);
+        };
         let next_message = last.message.sequence + 1;
         self.service.update(|status| status.next_message = next_message);
         let bytes: usize = messages.iter().map(|placed| placed.message.content.len()).sum();
@@ -267,7 +274,15 @@ impl Poster {
         };
         // Compression takes a while and must not hold up whoever shares this thread.
         let found = task::spawn_blocking(move || next_batch(&state, &messages, &policy, target));
-        Ok(found.await.expect("encoding does not panic")?)
+        let found = found.await.expect("encoding does not panic");
+        // What L1 counts are other messages than the chain's, as long as these do not continue them.
+        let others = |error: &next_batch::PostError| {
+            use next_batch::PostError::{Forced, Fork, Start};
+            matches!(error, Start { .. } | Forced { .. } | Fork { .. })
+        };
+        let counts = !found.as_ref().is_err_and(others);
+        self.service.update(|status| status.on_l1 = on_l1.filter(|_| counts));
+        Ok(found?)
     }
 
     fn target(&self, market: &Market, bytes: usize, takes_blobs: bool) -> BatchTarget {

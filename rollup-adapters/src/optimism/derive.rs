@@ -59,6 +59,8 @@ pub struct Derived {
     pub ready: bool,
     /// The L1 block up to which it was read.
     pub l1: u64,
+    /// Its hash.
+    pub l1_hash: B256,
     /// The latest executed block that L1 leads to.
     pub safe: BlockRef,
     /// The latest executed block that finalized L1 leads to.
@@ -134,6 +136,8 @@ pub struct Derivation {
     l1: Arc<L1>,
     beacon: Option<Beacon>,
     chain: Arc<Chain>,
+    /// L1 blocks that must be on top of one before it is read.
+    confirmations: u64,
     l1_chain: L1Chain,
     /// Oldest first; never empty once begun.
     steps: VecDeque<Step>,
@@ -161,10 +165,16 @@ impl Derivation {
             l1,
             beacon,
             chain,
+            confirmations: 0,
             l1_chain: L1Chain::new(first),
             steps: VecDeque::new(),
             derived: Derived { agreed: true, ..Derived::default() },
         }
+    }
+
+    /// Reads an L1 block only once so many are on top of it.
+    pub fn confirmed(self, confirmations: u64) -> Self {
+        Self { confirmations, ..self }
     }
 
     /// Follows L1 for ever, and tells how far it leads.
@@ -207,7 +217,11 @@ impl Derivation {
         // What was fetched is read first: the chain of headers forgets its oldest.
         let ahead = self.l1_chain.last().map_or(0, |last| last.number.saturating_sub(self.derived.l1));
         if ahead < STEPS_AT_ONCE as u64 {
-            refreshed = self.l1_chain.refresh(&self.l1, u64::MAX).await?;
+            let until = match self.confirmations {
+                0 => u64::MAX,
+                confirmations => self.l1.latest().await?.number.saturating_sub(confirmations),
+            };
+            refreshed = self.l1_chain.refresh(&self.l1, until).await?;
         }
         self.rewind().await?;
         for _ in 0..STEPS_AT_ONCE {
@@ -298,7 +312,7 @@ impl Derivation {
 
     fn tell(&mut self) {
         if let Some(step) = self.steps.back() {
-            self.derived.l1 = step.l1;
+            (self.derived.l1, self.derived.l1_hash) = (step.l1, step.l1_hash);
             self.derived.safe = reference(&step.safe);
             let end = step.safe.info.origin.number.saturating_add(self.rollup.seq_window_size);
             self.derived.window_left = end.saturating_sub(step.l1);

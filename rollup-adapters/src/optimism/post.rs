@@ -28,7 +28,7 @@ use crate::{
         lease::{LeaseError, Verdict},
     },
     retry::Backoff,
-    serve::{PosterStatus, Service},
+    serve::{OnL1, PosterStatus, Service},
 };
 
 /// Blocks of one round at most: half an hour of two-second blocks, far below what a span batch may hold.
@@ -329,7 +329,14 @@ impl Poster {
 async fn tell(mut derived: watch::Receiver<Derived>, service: Arc<Service<PosterStatus>>) {
     loop {
         let now = derived.borrow_and_update().clone();
-        service.update(|status| status.derivation = now);
+        // Before L1 was read to its end, it may hold more, and the block to begin with may be on it further on.
+        let on_l1 = now.ready.then_some(OnL1 {
+            block: now.safe.number,
+            block_hash: Some(now.safe.hash),
+            l1: now.l1,
+            l1_hash: now.l1_hash,
+        });
+        service.update(|status| (status.derivation, status.on_l1) = (now, on_l1));
         if derived.changed().await.is_err() {
             return;
         }

@@ -69,6 +69,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long that may take: several blocks, also of an idle log.
 const TAKEN_WITHIN: Duration = Duration::from_secs(5);
 
+/// Heights that the node which takes an offer may be behind the one that was asked before: from where it stands, a longer lease
+/// would be too long.
+const BEHIND_MAX: u64 = 32;
+/// The longest lease that is taken.
+pub const HEIGHTS_MAX: u64 = MAX_LEASE - BEHIND_MAX;
+
 /// A lease in the log.
 ///
 /// It is asked for when there is something to post, so a poster that hangs, or that cannot reach L1, lets it lapse. It is renewed
@@ -107,9 +113,9 @@ fn stand(me: Account, record: Option<LeaseRecord>, tip: Height, heights: u64) ->
 
 impl<B: LeaseBook> LogLease<B> {
     /// The lease of `rollup` for the account of `key`, which must be one of the rollup's posters. It is taken for `heights` at a
-    /// time, [`MAX_LEASE`] at most.
+    /// time, [`HEIGHTS_MAX`] at most.
     pub fn new(book: B, key: AccountKey, network: NetworkId, rollup: RollupId, heights: u64) -> Self {
-        Self { book, key, network, rollup, heights: heights.clamp(2, MAX_LEASE) }
+        Self { book, key, network, rollup, heights: heights.clamp(2, HEIGHTS_MAX) }
     }
 
     async fn offer(&self, tip: Height) -> Result<(), LeaseError> {

@@ -22,7 +22,7 @@ use crate::{
         post::{self, PostConfig, Poster},
         rollup::Rollup,
     },
-    poster::{Beacon, L1, Lease, Rpc, Sender, SenderConfig, Signer, SignerConfig},
+    poster::{L1, Lease, Rpc, Sender, SenderConfig, Signer, SignerConfig},
     retry::Backoff,
     serve::{DriverStatus, PosterStatus, Service, Status},
 };
@@ -82,11 +82,14 @@ pub struct DriverChoices {
     pub joined_after: Option<u64>,
     /// Gas that the deposits of one L1 block may take together.
     pub deposits_gas_max: u64,
+    /// L1 blocks that must be on top of a batch before what it holds is told to the client as safe. In this alone drivers of a
+    /// rollup may differ.
+    pub safe_confirmations: u64,
 }
 
 impl Default for DriverChoices {
     fn default() -> Self {
-        Self { joined_after: None, deposits_gas_max: DriverConfig::default().deposits_gas_max }
+        Self { joined_after: None, deposits_gas_max: DriverConfig::default().deposits_gas_max, safe_confirmations: 0 }
     }
 }
 
@@ -195,7 +198,9 @@ pub async fn drive(settings: DriveSettings, stop: watch::Receiver<bool>) -> Resu
     let l1 = Arc::new(settings.l1.open()?);
     let reading = Rpc::new(&settings.execution.rpc, timeout, None)?;
     let Some(chain) = begin(&rollup, &l1, reading, &stop).await? else { return Ok(()) };
-    let derived = derive(&rollup, &l1, settings.l1.open_beacon(), &chain, settings.l1.poll(), &stop);
+    let derivation = Derivation::new(rollup.clone(), Arc::clone(&l1), settings.l1.open_beacon(), Arc::clone(&chain))
+        .confirmed(settings.driver.safe_confirmations);
+    let derived = derive(derivation, settings.l1.poll(), &stop);
     let config = DriverConfig {
         l1_poll: settings.l1.poll(),
         joined_after: settings.driver.joined_after,
@@ -241,7 +246,8 @@ pub async fn post_with(
     if settings.post.target == post::Target::Blobs && !reads_blobs {
         return Err(SettingsError::Value("post.target = \"blobs\" needs l1.beacon, to see what arrived".into()));
     }
-    let derived = derive(&rollup, &l1, beacon, &chain, settings.l1.poll(), &stop);
+    let derivation = Derivation::new(rollup.clone(), Arc::clone(&l1), beacon, Arc::clone(&chain));
+    let derived = derive(derivation, settings.l1.poll(), &stop);
     let sender = Sender::new(Arc::clone(&l1), signer, settings.sender).await?;
     let links = post::Links { chain, sender, lease, derived, reads_blobs };
     Poster::new(settings.post, rollup, adapter, links, service).run(stop).await;
@@ -304,16 +310,8 @@ async fn begin(
 }
 
 /// Starts reading L1 in the background.
-fn derive(
-    rollup: &Rollup,
-    l1: &Arc<L1>,
-    beacon: Option<Beacon>,
-    chain: &Arc<Chain>,
-    poll: Duration,
-    stop: &watch::Receiver<bool>,
-) -> watch::Receiver<Derived> {
+fn derive(derivation: Derivation, poll: Duration, stop: &watch::Receiver<bool>) -> watch::Receiver<Derived> {
     let (tell, told) = watch::channel(Derived { agreed: true, ..Derived::default() });
-    let derivation = Derivation::new(rollup.clone(), Arc::clone(l1), beacon, Arc::clone(chain));
     let mut stop = stop.clone();
     tokio::spawn(async move {
         tokio::select! {

@@ -47,6 +47,8 @@ async fn what_is_executed_is_posted_and_l1_leads_to_it() {
     let status = poster.service.status();
     assert!(status.batches_posted >= 1 && status.bytes_per_transaction > 50.0, "{status:?}");
     assert_eq!((status.failures, status.without_effect), (0, 0));
+    let on_l1 = status.on_l1.expect("L1 was read to its end");
+    assert_eq!((on_l1.block, on_l1.block_hash), (world.target(), Some(client.node.head().hash)));
     assert_eq!(status.transactions_posted, wallet.nonce);
     // And when there is more, more.
     let driver = world.drive_directly(&client);
@@ -171,6 +173,8 @@ async fn reorganisations_of_l1_that_take_batches_back_are_followed() {
         miner.stop().await;
         let reorg = Reorg { depth, keep_transactions, transactions: vec![] };
         world.l1.reorg(reorg).await.expect("a reorganisation");
+        let read = || poster.service.status().on_l1.expect("it was read before").l1_hash;
+        until("what is told to be posted is told of this L1", || read() == world.l1.head().hash).await;
         let miner = Miner::start(&world.l1);
         world.pass(20, |_| vec![wallet.transfer()]).await;
         world.wait_for_head(&client).await;

@@ -1,11 +1,15 @@
 //! Does one of several posters post at a time, and does another when it stops?
 
-use lockstep_adapters::poster::lease::{Lease, LogLease, Verdict};
+use lockstep_adapters::poster::lease::{BookFuture, HEIGHTS_MAX, Lease, LeaseBook, LogLease, Verdict};
+use lockstep_protocol::{
+    ids::Height,
+    settlement::{SignedLease, records::LeaseRecord},
+};
 
 use crate::book::{Book, HEIGHTS, ROLLUP, poster};
 
 /// Blocks come while something is asked.
-async fn ask(book: &Book, lease: &mut LogLease<Book>) -> Verdict {
+async fn ask(book: &Book, lease: &mut impl Lease) -> Verdict {
     let blocks = async {
         loop {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -57,6 +61,33 @@ async fn when_its_holder_stops_another_takes_over_and_the_first_waits_when_it_is
     assert!(waited + 2 >= HEIGHTS / 2 && record.until > until, "not before it was over: {waited} blocks");
     let mut back = book.lease(0);
     assert!(matches!(ask(&book, &mut back).await, Verdict::Other { .. }));
+}
+
+/// A log that is asked at a node which is ahead of the one that is given offers.
+struct Uneven(Book);
+
+impl LeaseBook for Uneven {
+    fn read(&self) -> BookFuture<'_, (Option<LeaseRecord>, Height)> {
+        Box::pin(async {
+            let (record, tip) = self.0.read().await?;
+            Ok((record, Height(tip.0 + 30)))
+        })
+    }
+
+    fn offer(&self, signed: SignedLease) -> BookFuture<'_, ()> {
+        self.0.offer(signed)
+    }
+}
+
+#[tokio::test]
+async fn the_longest_lease_is_taken_by_a_node_that_is_behind_too() {
+    let book = Book::new();
+    let network = book.0.lock().expect("no holder panics").0.rules.network;
+    let mut lease = LogLease::new(Uneven(book.clone()), poster(0), network, ROLLUP, u64::MAX);
+    assert_eq!(ask(&book, &mut lease).await, Verdict::Held);
+    let tip = book.0.lock().expect("no holder panics").0.parent.height;
+    let left = book.record().expect("it is taken").until.0 - tip.0;
+    assert!((HEIGHTS_MAX..HEIGHTS_MAX + 30).contains(&left), "{left} heights");
 }
 
 #[tokio::test]

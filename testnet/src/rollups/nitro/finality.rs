@@ -1,7 +1,7 @@
 //! Which blocks of the Nitro-style rollup are safe, and which are final?
 //!
-//! Asked of the inbox on L1, as a Nitro node does, and told to the execution client: `safe` are the messages that L1 has, `finalized`
-//! those that L1 has for good. That the batches hold what the client executed is `derive.rs`'s to find out.
+//! Asked of the inbox on L1, as a Nitro node does, and told to the execution client: `safe` are the messages that L1's safe block
+//! has, `finalized` those that its finalized block has. That the batches hold what the client executed is `derive.rs`'s to find out.
 
 use std::{sync::Arc, time::Duration};
 
@@ -46,5 +46,5 @@ async fn look(l1: &Arc<L1>, inbox: Address, reader: &mut Option<InboxReader>) ->
         Some(reader) => reader,
         None => reader.insert(InboxReader::new(l1.clone(), inbox).await?),
     };
-    Ok((reader.messages().await?, reader.messages_finalized().await?))
+    Ok((reader.messages_at("safe").await?, reader.messages_at("finalized").await?))
 }
