@@ -127,14 +127,28 @@ pub struct RollupConfig {
     /// How often it is asked, milliseconds.
     #[serde(default = "RollupConfig::poll_ms")]
     pub poll_ms: u64,
+    /// Status addresses of the rollup's posters, `http://`: they tell what is on L1 before the node has derived it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub posters: Vec<String>,
 }
+
+/// Posters of a rollup that are asked: one that posts, and some that stand by.
+const POSTERS_MAX: usize = 4;
 
 impl RollupConfig {
     /// A node at `rpc`, asked in the usual way or every `poll_ms`; refused where no configuration would be read with it.
     pub fn new(id: RollupId, rpc: String, poll_ms: Option<u64>) -> Result<Self, String> {
-        let config = Self { id, rpc, poll_ms: poll_ms.unwrap_or_else(Self::poll_ms) };
+        let config = Self { id, rpc, poll_ms: poll_ms.unwrap_or_else(Self::poll_ms), posters: Vec::new() };
         config.check()?;
         Ok(config)
+    }
+
+    /// Where a poster tells how it goes.
+    pub fn status_page(poster: &str) -> Result<http::Uri, String> {
+        if !poster.starts_with("http://") {
+            return Err("it must be an http:// URL, the status.listen of a poster".into());
+        }
+        format!("{}/status", poster.trim_end_matches('/')).parse().map_err(|error| format!("{error}"))
     }
 
     fn poll_ms() -> u64 {
@@ -143,7 +157,7 @@ impl RollupConfig {
     }
 
     fn check(&self) -> Result<(), String> {
-        let Self { id, rpc, poll_ms } = self;
+        let Self { id, rpc, poll_ms, posters } = self;
         if !rpc.starts_with("http://") {
             return Err(format!(
                 "rollups, {id}: rpc must be an http:// URL: put a proxy in front of a node that has only https"
@@ -151,6 +165,12 @@ impl RollupConfig {
         }
         if !(50..=60_000).contains(poll_ms) {
             return Err(format!("rollups, {id}: poll_ms must be 50 to 60000"));
+        }
+        if posters.len() > POSTERS_MAX {
+            return Err(format!("rollups, {id}: at most {POSTERS_MAX} posters are asked"));
+        }
+        for poster in posters {
+            Self::status_page(poster).map_err(|rule| format!("rollups, {id}: posters, {poster}: {rule}"))?;
         }
         HttpClientBuilder::new().build(rpc).map(drop).map_err(|error| format!("rollups, {id}: rpc: {error}"))
     }
@@ -369,6 +389,12 @@ impl Config {
             rollup.check()?;
             if self.rollups[..index].iter().any(|other| other.id == rollup.id) {
                 return Err(format!("rollups, {}: one node of a rollup is watched, two are listed", rollup.id));
+            }
+            if !rollup.posters.is_empty() && self.l1.is_none() {
+                return Err(format!(
+                    "rollups, {}: posters need a section [l1]: what they say is checked against it",
+                    rollup.id
+                ));
             }
         }
         self.timing().check().map_err(|error| error.to_string())

@@ -28,7 +28,7 @@ use crate::{
     index::Applied,
     pool::{Pool, ReasonLabel},
     public,
-    rpc::{CallMetrics, SubscriptionMetrics},
+    rpc::{CallMetrics, LevelsMetrics, SubscriptionMetrics},
 };
 
 /// A node's numbers.
@@ -38,6 +38,8 @@ pub struct Metrics {
     pub calls: CallMetrics,
     /// Subscriptions.
     pub subscriptions: SubscriptionMetrics,
+    /// What posters tell of levels.
+    pub levels: LevelsMetrics,
     refused: Family<ReasonLabel, Counter>,
     height: Gauge,
     timestamp: Gauge<f64, AtomicU64>,
@@ -55,6 +57,7 @@ impl Metrics {
             registry: Mutex::new(Registry::with_prefix("lockstep")),
             calls: CallMetrics::default(),
             subscriptions: SubscriptionMetrics::default(),
+            levels: LevelsMetrics::default(),
             refused: Family::default(),
             height: Gauge::default(),
             timestamp: Gauge::default(),
@@ -82,6 +85,7 @@ impl Metrics {
             let rpc = registry.sub_registry_with_prefix("rpc");
             metrics.calls.register(rpc);
             metrics.subscriptions.register(rpc);
+            metrics.levels.register(rpc);
             drop(metrics.refused.get_or_create(&ReasonLabel { reason: "malformed" }));
             rpc.register("unreadable", "Bundles that could not be read, by reason", metrics.refused.clone());
         }

@@ -226,6 +226,7 @@ impl Node {
         let metrics = Metrics::new();
         metrics.register(&pool, &application, &gossip);
         let watchers = rollups::watchers(config, index.rules(), &application, &metrics)?;
+        metrics.levels.begin(index.rules().rollups.keys().copied());
         let feed = Arc::new(Feed::new(index.clone(), handle.clone()));
         let outcomes = Arc::new(Outcomes::new(index.clone(), pool.clone()));
         let service = Arc::new(Service {
@@ -237,7 +238,7 @@ impl Node {
             facts: facts.clone(),
             admission: Admission::start(pool.clone())?,
             outcomes: outcomes.clone(),
-            levels: Levels::new(&config.rollups),
+            levels: Levels::new(&config.rollups, config.l1.as_ref(), &metrics.levels),
             metrics: metrics.clone(),
             slow_subscriber: Duration::from_millis(config.rpc.slow_subscriber_ms),
             heartbeat: Duration::from_millis(config.pace.heartbeat_ms),

@@ -17,6 +17,7 @@ use crate::{
     chaos::Part,
     latency::Percentiles,
     ledger::Counts,
+    levels::{Climb, Levels},
     network::{Network, Plan, ROLLUPS},
     nodes::Nodes,
     promises::{self, Credits, Execution, Promise},
@@ -52,6 +53,7 @@ pub struct City {
     rollups: Option<Rollups>,
     venues: Option<Venues>,
     traffic: Option<Traffic>,
+    levels: Option<Levels>,
     began: Instant,
     pace: Pace,
 }
@@ -76,6 +78,8 @@ pub struct Ending {
     pub finality: Percentiles,
     /// What there was to see of L1 and the rollups.
     pub chains: View,
+    /// How legs of some bundles climbed on their rollups.
+    pub climbs: Vec<Climb>,
     /// What happened at the venues, where there are any.
     pub venues: Option<venues::View>,
     /// What was promised, and whether it was kept.
@@ -96,7 +100,19 @@ impl City {
         let watch = Watch::start(&book, &watchers).await?;
         let began = Instant::now();
         let pace = Pace { at: began, height: Height(0), rate: 0.0 };
-        Ok(Self { network, book, clients, senders, watch, rollups: None, venues: None, traffic: None, began, pace })
+        Ok(Self {
+            network,
+            book,
+            clients,
+            senders,
+            watch,
+            rollups: None,
+            venues: None,
+            traffic: None,
+            levels: None,
+            began,
+            pace,
+        })
     }
 
     /// The wallets whose transfers the traffic is made of: rollups whose genesis funds them can execute it.
@@ -178,11 +194,18 @@ impl City {
     pub fn begin_traffic(&mut self, rate: f64) {
         self.began = Instant::now();
         self.traffic = Some(Traffic::start(self.book.clone(), self.clients.clone(), self.senders.clone(), rate));
+        // Without venues, nodes know no rollup's node to ask.
+        self.levels = self.venues.as_ref().map(|_| Levels::start(self.book.clone(), self.clients[0].clone()));
     }
 
     /// A client that prefers the node at each place.
     pub fn clients(&self) -> &[Client] {
         &self.clients
+    }
+
+    /// How legs of some bundles climbed on their rollups.
+    pub fn climbs(&self) -> Vec<Climb> {
+        self.levels.as_ref().map(Levels::climbs).unwrap_or_default()
     }
 
     /// What was written down so far.
@@ -269,11 +292,12 @@ impl City {
         let finality = self.book.finality().percentiles();
         let chains = self.rollups.as_ref().map(Rollups::view).unwrap_or_default();
         let venues = self.venues.as_ref().map(Venues::view);
+        let climbs = self.climbs();
         let mut ledger = self.book.ledger();
         let mut promises = promises::judge(&mut ledger, &ends, last_ordered, credits);
         promises.extend(executed);
         promises.extend(margin);
-        Ending { elapsed, height, counts: ledger.counts().clone(), finality, chains, venues, promises }
+        Ending { elapsed, height, counts: ledger.counts().clone(), finality, chains, climbs, venues, promises }
     }
 
     /// Stops the rollups, then the validators.

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod folder;
 pub mod latency;
 pub mod ledger;
+pub mod levels;
 pub mod load;
 pub mod network;
 pub mod nodes;

@@ -21,6 +21,7 @@ use lockstep_sequencer::{
 use crate::{
     child::{self, Child},
     ports, probe, process,
+    rollups::posters,
 };
 
 /// How often a waiting loop looks again.
@@ -60,6 +61,8 @@ pub struct Settlement {
     pub participants: [Participant; ROLLUPS.len()],
     /// Where each rollup's node serves JSON-RPC, now or soon.
     pub nodes: [String; ROLLUPS.len()],
+    /// Where each rollup's posters tell how it goes.
+    pub posters: [Vec<String>; ROLLUPS.len()],
     /// Whose bundles go before all others, sorted,
     pub liquidators: Vec<Account>,
     /// and how many bytes of a lane's block they may use.
@@ -79,6 +82,9 @@ impl Network {
         let addresses = ports::free(2 * validators)?;
         let places = addresses.chunks_exact(2).map(|pair| Place { p2p: pair[0], rpc: pair[1] }).collect();
         let mut rollups = ROLLUPS.map(|(id, name)| Rollup::new(id, name.to_owned(), Format::Eip2718, 1));
+        for (place, rollup) in rollups.iter_mut().enumerate() {
+            rollup.posters = posters::accounts(place);
+        }
         let mut rollup_nodes = Vec::new();
         if let Some(settlement) = &settlement {
             for (place, rollup) in rollups.iter_mut().enumerate() {
@@ -86,7 +92,8 @@ impl Network {
                 rollup.liquidators = settlement.liquidators.clone();
                 rollup.liquidation_bytes = settlement.liquidation_bytes;
                 let rpc = settlement.nodes[place].clone();
-                rollup_nodes.push(RollupConfig { id: rollup.id, rpc, poll_ms: ROLLUP_POLL_MS });
+                let posters = settlement.posters[place].clone();
+                rollup_nodes.push(RollupConfig { id: rollup.id, rpc, poll_ms: ROLLUP_POLL_MS, posters });
             }
         }
         let dealt = deal(DealOptions {

@@ -25,6 +25,7 @@ mod files;
 mod l1;
 pub(crate) mod nitro;
 mod optimism;
+pub(crate) mod posters;
 pub mod relays;
 mod status;
 
@@ -79,6 +80,8 @@ struct Place<'a> {
     funded: &'a Funded,
     /// Where its JSON-RPC shall be.
     rpc: SocketAddr,
+    /// Where its posters shall tell how it goes.
+    posts: [SocketAddr; posters::PER_ROLLUP],
 }
 
 /// Posts the OP Stack rollup's batches.
@@ -86,9 +89,9 @@ fn batcher() -> Wallet {
     Wallet::of_seed("testnet batcher", 0)
 }
 
-/// Posts the Nitro-style rollup's batches.
-fn batch_poster() -> Wallet {
-    Wallet::of_seed("testnet batch poster", 0)
+/// Post the Nitro-style rollup's batches: its inbox knows several. The OP Stack knows one batcher, whose key its posters share.
+fn batch_posters() -> [Wallet; posters::PER_ROLLUP] {
+    std::array::from_fn(|number| Wallet::of_seed("testnet batch poster", number as u64))
 }
 
 /// A thousand ether.
@@ -102,8 +105,11 @@ impl Rollups {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
         let funded = Funded { begin: now.as_secs(), wallets };
         let l1 = L1::start(executable, &folder.join("l1"), &funded, kind).await?;
-        let rpcs = <[SocketAddr; 2]>::try_from(ports::free(2)?).expect("as many ports as were asked for");
-        Ok(L1Started { l1, funded, rpcs, executable: executable.to_owned(), folder: folder.to_owned() })
+        let mut free = ports::free(2 * (1 + posters::PER_ROLLUP))?.into_iter();
+        let mut next = || free.next().expect("as many ports as were asked for");
+        let rpcs = std::array::from_fn(|_| next());
+        let posts = std::array::from_fn(|_| std::array::from_fn(|_| next()));
+        Ok(L1Started { l1, funded, rpcs, posts, executable: executable.to_owned(), folder: folder.to_owned() })
     }
 
     /// All parts.
@@ -215,6 +221,7 @@ pub struct L1Started {
     l1: L1,
     funded: Funded,
     rpcs: [SocketAddr; 2],
+    posts: [[SocketAddr; posters::PER_ROLLUP]; 2],
     executable: PathBuf,
     folder: PathBuf,
 }
@@ -230,10 +237,18 @@ impl L1Started {
         self.rpcs.map(|rpc| format!("http://{rpc}"))
     }
 
+    /// Where the rollups' posters will tell how it goes.
+    pub fn poster_urls(&self) -> [Vec<String>; 2] {
+        self.posts.map(|posts| posts.iter().map(|post| format!("http://{post}")).collect())
+    }
+
     /// Starts the rollups of a log whose validators serve.
     pub async fn start_rollups(self, genesis: &Path, nodes: &[String]) -> Result<Rollups> {
-        let Self { l1, funded, rpcs, executable, folder } = self;
-        let started = |place: usize| Place { executable: &executable, l1: &l1, funded: &funded, rpc: rpcs[place] };
+        let Self { l1, funded, rpcs, posts, executable, folder } = self;
+        let started = |place: usize| {
+            let (rpc, posts) = (rpcs[place], posts[place]);
+            Place { executable: &executable, l1: &l1, funded: &funded, rpc, posts }
+        };
         let optimism = Optimism::start(&started(0), &folder.join("op"), genesis, nodes).await?;
         let nitro = Nitro::start(&started(1), &folder.join("nitro"), genesis, nodes).await?;
         let (tell, view) = watch::channel(View::default());

@@ -12,6 +12,7 @@ use crate::{
     city::{City, Ending},
     cli::{L1Choice, RunArgs},
     folder::Folder,
+    levels,
     network::Plan,
     promises::all_kept,
     rollups::L1Kind,
@@ -190,7 +191,7 @@ fn ending(args: &RunArgs) -> String {
 
 /// The run in a few lines.
 fn summary(ending: &Ending, chaos: Option<&Chaos>) -> String {
-    let Ending { elapsed, height, counts, finality, chains, venues, promises } = ending;
+    let Ending { elapsed, height, counts, finality, chains, climbs, venues, promises } = ending;
     let list = |counts: &std::collections::BTreeMap<String, u64>| {
         let parts: Vec<_> = counts.iter().map(|(name, count)| format!(", {count} {name}")).collect();
         parts.concat()
@@ -215,6 +216,7 @@ fn summary(ending: &Ending, chaos: Option<&Chaos>) -> String {
         let posted = chains.rollups.iter().filter_map(|rollup| rollup.bytes).sum();
         lines.extend(table::margin::summary(venues, *elapsed, posted));
     }
+    lines.extend(levels::summary(climbs));
     lines.extend(chaos.map(|chaos| table::margin::killed(chaos.kills())));
     lines.push("Promises:".to_owned());
     lines.extend(promises.iter().map(|promise| format!("  {promise}")));

@@ -168,7 +168,10 @@ fn rollup_line(rollup: &RollupView) -> String {
     let name = format!("{} {}", rollup.rollup, rollup.stack);
     let root = rollup.state_root.map_or("-".to_owned(), |root| root.to_string().chars().take(10).collect());
     let bytes = rollup.bytes_per_transaction.map_or("-".to_owned(), |bytes| format!("{bytes:.1}"));
-    let (executed, batches) = (or_dash(rollup.executed), or_dash(rollup.batches));
+    let (executed, mut batches) = (or_dash(rollup.executed), or_dash(rollup.batches));
+    if let Some(leader) = rollup.leader {
+        let _ = write!(batches, " by {}", leader + 1);
+    }
     format!("  {name:<20} {executed:>10}  {root:<10} {batches:>10} {bytes:>6}   {}", from_l1(rollup))
 }
 

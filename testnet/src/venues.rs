@@ -168,7 +168,7 @@ impl Cast {
     }
 
     /// What the log is told about settlements on rollups whose nodes are, or will be, at `nodes`.
-    pub fn settlement(&self, nodes: [String; ROLLUPS.len()]) -> Settlement {
+    pub fn settlement(&self, nodes: [String; ROLLUPS.len()], posters: [Vec<String>; ROLLUPS.len()]) -> Settlement {
         let corridor = |from, to| Corridor { from, to, asset: asset(), cap: CORRIDOR_CAP };
         let [(one, _), (other, _)] = ROLLUPS;
         let config = SettlementConfig {
@@ -187,6 +187,7 @@ impl Cast {
             config,
             participants: ROLLUPS.map(|_| participant.clone()),
             nodes,
+            posters,
             liquidators: vec![self.liquidator.account()],
             liquidation_bytes: LIQUIDATION_BYTES,
         }

@@ -64,7 +64,7 @@ pub async fn start(choices: Choices, mut tell: impl FnMut(Step)) -> Result<City>
         balances: balances.into_iter().chain(cast.balances()).chain(relays::balances()).collect(),
         pace: Pace::default(),
         l1: Some(L1Config { confirmations: 1, poll_ms: L1_POLL_MS, ..L1Config::new(l1.url()) }),
-        settlement: Some(cast.settlement(l1.rollup_urls())),
+        settlement: Some(cast.settlement(l1.rollup_urls(), l1.poster_urls())),
     };
     let mut city = City::start(plan, &followers, |ready| tell(Step::Validators(ready))).await?;
     city.join_rollups(l1).await?;

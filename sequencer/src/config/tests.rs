@@ -85,3 +85,22 @@ fn a_missing_file_says_how_to_get_one() {
     let error = Config::load(Path::new("no/such/node.toml")).expect_err("no file").to_string();
     assert!(error.contains("no/such/node.toml") && error.contains("--print-config"), "{error}");
 }
+
+#[test]
+fn posters_are_asked_where_they_can_be_checked() {
+    let posters = "posters = [\"http://127.0.0.1:7301\"]";
+    for (rule, text) in [
+        ("it must be an http:// URL", EXAMPLE.replacen(posters, "posters = [\"127.0.0.1:7301\"]", 1)),
+        ("invalid", EXAMPLE.replacen(posters, "posters = [\"http://a b\"]", 1)),
+        ("at most 4 posters", EXAMPLE.replacen(posters, &format!("posters = {:?}", ["http://127.0.0.1:1"; 5]), 1)),
+    ] {
+        let error = load(&text).expect_err(rule).to_string();
+        assert!(error.contains("rollups, 901") && error.contains(rule), "{error}");
+    }
+    let mut config = load(EXAMPLE).expect("the example is a configuration");
+    config.l1 = None;
+    let error = load(&config.to_toml()).expect_err("nothing to check them with").to_string();
+    assert!(error.contains("posters need a section [l1]"), "{error}");
+    config.rollups[0].posters.clear();
+    load(&config.to_toml()).expect("without posters, no L1 is needed");
+}

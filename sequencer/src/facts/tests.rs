@@ -50,7 +50,12 @@ impl City {
                 rollup.posters = vec![fixture::account(7)];
             }
             options.settlement = Some(settlement_config(&[ROLLUP_A, ROLLUP_B]));
-            let watch = |served: &Served| RollupConfig { id: served.rollup().id, rpc: served.url.clone(), poll_ms: 50 };
+            let watch = |served: &Served| RollupConfig {
+                id: served.rollup().id,
+                rpc: served.url.clone(),
+                poll_ms: 50,
+                posters: Vec::new(),
+            };
             options.rollup_nodes = rollups.iter().map(watch).collect();
         });
         let start = async |validator| {

@@ -4,7 +4,12 @@
 //! Only when somebody asks, a bounded number at once, and not again for what was told a moment ago; whoever comes too many is
 //! told the order alone. Proves nothing, and neither index nor log waits for it.
 //!
-//! `posted` is never told alone: a rollup's node knows what was posted when it has derived it, which is `safe`.
+//! A rollup's node knows what was posted when it has derived it, which is `safe`. What is `posted` before, posters tell, where the
+//! configuration names them: `posters.rs`.
+
+mod posters;
+
+pub use posters::LevelsMetrics;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -27,7 +32,11 @@ use serde::Deserialize;
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::debug;
 
-use crate::{config::RollupConfig, formats::eip2718};
+use crate::{
+    config::{L1Config, RollupConfig},
+    formats::eip2718,
+};
+use posters::Posters;
 
 /// Legs of one rollup that are asked for at once. More are told the order alone.
 const LEGS_AT_ONCE: usize = 8;
@@ -52,6 +61,7 @@ pub struct Levels {
 /// A rollup's node.
 struct Rollup {
     client: HttpClient,
+    posters: Option<Posters>,
     /// What was told is good for so long.
     fresh: Duration,
     asking: Semaphore,
@@ -77,6 +87,8 @@ struct Told {
 #[derive(Clone, Copy, Debug, Default)]
 struct Tags {
     latest_timestamp: u64,
+    /// On L1, by the word of its posters.
+    posted: Option<u64>,
     safe: Option<u64>,
     finalized: Option<u64>,
 }
@@ -114,8 +126,8 @@ enum AskError {
 }
 
 impl Levels {
-    /// Asks the nodes of a checked configuration.
-    pub fn new(rollups: &[RollupConfig]) -> Self {
+    /// Asks the nodes of a checked configuration, and the posters that it names.
+    pub fn new(rollups: &[RollupConfig], l1: Option<&L1Config>, metrics: &LevelsMetrics) -> Self {
         let rollup = |config: &RollupConfig| {
             let client = HttpClientBuilder::new()
                 .request_timeout(ANSWER_TIMEOUT)
@@ -124,6 +136,7 @@ impl Levels {
                 .ok()?;
             let rollup = Rollup {
                 client,
+                posters: Posters::new(config, l1, metrics.clone()),
                 fresh: Duration::from_millis(config.poll_ms),
                 asking: Semaphore::new(LEGS_AT_ONCE),
                 tags: tokio::sync::Mutex::new(None),
@@ -190,6 +203,7 @@ impl Rollup {
             None => Level::Ordered,
             Some(_) if reached(tags.finalized) => Level::Final,
             Some(_) if reached(tags.safe) => Level::Safe,
+            Some(_) if reached(tags.posted) => Level::Posted,
             Some(_) => Level::Executed,
         };
         Ok(Told { level, block, skipped })
@@ -244,9 +258,16 @@ impl Rollup {
         let latest = self.block("latest").await?;
         // Young chains have no such block, and some nodes answer with an error.
         let number = |block: Result<Option<(u64, u64)>, AskError>| block.ok().flatten().map(|(number, _)| number);
-        let (safe, finalized) = (number(self.block("safe").await), number(self.block("finalized").await));
+        let posted = async {
+            match &self.posters {
+                Some(posters) => posters.posted(&self.client).await,
+                None => None,
+            }
+        };
+        let (safe, finalized, posted) = tokio::join!(self.block("safe"), self.block("finalized"), posted);
+        let (safe, finalized) = (number(safe), number(finalized));
         let latest_timestamp = latest.map_or(0, |(_, timestamp)| timestamp);
-        let tags = Tags { latest_timestamp, safe, finalized };
+        let tags = Tags { latest_timestamp, posted, safe, finalized };
         *kept = Some((Instant::now(), tags));
         Ok(tags)
     }
@@ -291,7 +312,7 @@ fn quantity(text: &str) -> Result<u64, AskError> {
 /// Levels of a node that has no rollup's node.
 impl Default for Levels {
     fn default() -> Self {
-        Self::new(&[])
+        Self::new(&[], None, &LevelsMetrics::default())
     }
 }
 

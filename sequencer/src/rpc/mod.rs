@@ -42,7 +42,7 @@ use crate::{
 
 pub use calls::CallMetrics;
 pub use failure::Failure;
-pub use levels::Levels;
+pub use levels::{Levels, LevelsMetrics};
 pub use outcomes::{Claim, Outcomes};
 pub use subscribe::SubscriptionMetrics;
 

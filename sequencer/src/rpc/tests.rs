@@ -571,7 +571,7 @@ async fn a_bundle_is_followed_from_its_order_to_the_finality_of_its_legs() {
     let chain: levels::tests::Shared = Default::default();
     let (rpc, _rollup) = levels::tests::serve(&chain).await;
     let mut config = network.config(0);
-    config.rollups = vec![config::RollupConfig { id: fixture::ROLLUP_A, rpc, poll_ms: 50 }];
+    config.rollups = vec![config::RollupConfig { id: fixture::ROLLUP_A, rpc, poll_ms: 50, posters: Vec::new() }];
     let node = Node::start(&config).await.expect("started");
     reached(&node, 1).await;
     let id = signed.bundle.id();

@@ -15,7 +15,7 @@ use lockstep_adapters::{
     settings::L1Settings,
 };
 
-use super::{Funded, batch_poster, batcher, files, pocket_money, status, wait_for};
+use super::{Funded, batch_posters, batcher, files, pocket_money, status, wait_for};
 use crate::{
     chain::{ChainRole, ChainSettings},
     child::Child,
@@ -90,7 +90,8 @@ impl L1 {
     pub(super) async fn start(executable: &Path, folder: &Path, funded: &Funded, kind: L1Kind) -> Result<Self> {
         let folder = files::folder(folder)?;
         let rpc = ports::free(1)?[0];
-        let accounts = [batcher().address(), batch_poster().address()];
+        let wallets = [batcher()].into_iter().chain(batch_posters());
+        let accounts: Vec<_> = wallets.map(|wallet| wallet.address()).collect();
         let genesis = lockstep_evm::genesis(L1_CHAIN, funded.begin, &accounts, pocket_money());
         let genesis_file = folder.join("genesis.json");
         files::json(&genesis_file, &genesis)?;

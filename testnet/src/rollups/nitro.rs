@@ -17,7 +17,7 @@ use lockstep_adapters::{
 };
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::{L1_CHAIN, Place, RollupView, batch_poster, files, pocket_money, status, wait_for};
+use super::{L1_CHAIN, Place, RollupView, batch_posters, files, pocket_money, posters, status, wait_for};
 use crate::{
     chain::{ChainRole, ChainSettings},
     child::Child,
@@ -42,8 +42,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The running rollup.
 pub(super) struct Nitro {
-    /// Execution client, driver, poster.
-    pub(super) children: [Child; 3],
+    /// Execution client, driver, posters.
+    pub(super) children: Vec<Child>,
     pub(super) pages: Pages,
     deriving: JoinHandle<()>,
 }
@@ -53,23 +53,22 @@ pub(super) struct Nitro {
 pub(super) struct Pages {
     rpc: SocketAddr,
     drive: SocketAddr,
-    post: SocketAddr,
+    posts: [SocketAddr; posters::PER_ROLLUP],
     derived: watch::Receiver<Derived>,
 }
 
 impl Nitro {
     pub(super) async fn start(place: &Place<'_>, folder: &Path, log_genesis: &Path, nodes: &[String]) -> Result<Self> {
-        let Place { executable, l1, funded, rpc } = *place;
+        let Place { executable, l1, funded, rpc, posts } = *place;
         let folder = files::folder(folder)?;
         let (rollup, _) = ROLLUPS[1];
-        let [feed, drive_status, post_status] =
-            <[SocketAddr; 3]>::try_from(ports::free(3)?).expect("as many ports as were asked for");
+        let [feed, drive_status] =
+            <[SocketAddr; 2]>::try_from(ports::free(2)?).expect("as many ports as were asked for");
         let l1_client = Arc::new(L1Client::new(Rpc::new(&l1.rpc_url(), ANSWER_TIMEOUT, None)?));
-        let (sequencer_inbox, deployed_at) = inbox::deploy(&l1_client, rollup, batch_poster()).await?;
+        let (sequencer_inbox, deployed_at) = inbox::deploy(&l1_client, rollup, &batch_posters()).await?;
 
         let genesis = lockstep_evm::genesis(rollup.0, funded.begin, &funded.wallets, pocket_money());
         files::json(&folder.join("genesis.json"), &genesis)?;
-        files::secret(&folder.join("poster.key"), &hex::encode(batch_poster().secret()))?;
         let chain = ChainSettings {
             genesis: folder.join("genesis.json"),
             data: folder.join("data"),
@@ -99,23 +98,29 @@ impl Nitro {
             log: Log::default(),
         };
         files::toml(&folder.join("drive.toml"), &drive)?;
-        let post = PostSettings {
-            chain: contracts,
-            lane: lane("post")?,
-            l1: l1_settings,
-            signer: SignerConfig { key_file: Some("poster.key".into()), ..SignerConfig::default() },
-            post: PostConfig {
-                target: if l1.takes_blobs() { Target::Blobs } else { Target::Calldata },
-                max_delay_seconds: MAX_DELAY_SECONDS,
-                poll_ms: POLL_MS,
-                ..PostConfig::default()
-            },
-            sender: l1.sender(POLL_MS),
-            lease: None,
-            status: StatusSettings { listen: post_status },
-            log: Log::default(),
+        let post = |number: usize| -> Result<PostSettings> {
+            let key_file = format!("{}.key", posters::numbered("poster", number));
+            files::secret(&folder.join(&key_file), &hex::encode(batch_posters()[number].secret()))?;
+            Ok(PostSettings {
+                chain: contracts.clone(),
+                lane: lane(&posters::numbered("post", number))?,
+                l1: l1_settings.clone(),
+                signer: SignerConfig { key_file: Some(key_file.into()), ..SignerConfig::default() },
+                post: PostConfig {
+                    target: if l1.takes_blobs() { Target::Blobs } else { Target::Calldata },
+                    max_delay_seconds: MAX_DELAY_SECONDS,
+                    poll_ms: POLL_MS,
+                    ..PostConfig::default()
+                },
+                sender: l1.sender(POLL_MS),
+                lease: Some(posters::lease(&folder, (1, number), log_genesis, nodes)?),
+                status: StatusSettings { listen: posts[number] },
+                log: Log::default(),
+            })
         };
-        files::toml(&folder.join("post.toml"), &post)?;
+        for number in 0..posters::PER_ROLLUP {
+            files::toml(&folder.join(format!("{}.toml", posters::numbered("post", number))), &post(number)?)?;
+        }
 
         let start = |name: &str, words: &[&str], file: &str, log: &str| -> Result<Child> {
             let words = words.iter().copied().chain(["--config"]).map(Into::into);
@@ -128,13 +133,18 @@ impl Nitro {
         let url = format!("http://{rpc}");
         wait_for(&mut client, async || status::block_hash(&url, 0).await).await?;
         let driver = start("nitro-driver", &["rollup", "drive", "arbitrum"], "drive.toml", "drive.log")?;
-        let poster = start("nitro-poster", &["rollup", "post", "arbitrum"], "post.toml", "post.log")?;
+        let mut children = vec![client, driver];
+        for number in 0..posters::PER_ROLLUP {
+            let (name, file) = (posters::numbered("nitro-poster", number), posters::numbered("post", number));
+            let words = ["rollup", "post", "arbitrum"];
+            children.push(start(&name, &words, &format!("{file}.toml"), &format!("{file}.log"))?);
+        }
         let (tell, derived) = watch::channel(Derived::default());
         let beacon = l1.takes_blobs().then(|| Beacon::new(&l1.rpc_url(), Slots::Number));
         let source = derive::Source { l1: l1_client, beacon, inbox: sequencer_inbox, deployed_at };
         let deriving = tokio::spawn(derive::run(source, genesis, url, tell));
-        let pages = Pages { rpc, drive: drive_status, post: post_status, derived };
-        Ok(Self { children: [client, driver, poster], pages, deriving })
+        let pages = Pages { rpc, drive: drive_status, posts, derived };
+        Ok(Self { children, pages, deriving })
     }
 
     /// Derives no more: L1 is about to stop.
@@ -150,9 +160,9 @@ impl Pages {
 
     pub(super) async fn view(&self) -> RollupView {
         let url = self.rpc_url();
-        let (drive, post, executed, state_root) = tokio::join!(
+        let (drive, posts, executed, state_root) = tokio::join!(
             status::page(self.drive),
-            status::page(self.post),
+            status::pages(&self.posts),
             status::height(&url),
             status::state_root(&url)
         );
@@ -162,7 +172,8 @@ impl Pages {
             stack: "Nitro",
             executed,
             state_root,
-            batches: status::number(&post, "/batches"),
+            batches: posts.iter().filter_map(|post| status::number(post, "/batches")).max(),
+            leader: posters::leader(&posts),
             bytes: Some(derived.bytes),
             bytes_per_transaction: derived.bytes_per_transaction(),
             derived: Some(derived.number),
@@ -171,7 +182,7 @@ impl Pages {
             trouble: derived
                 .disagreement
                 .or_else(|| status::text(&drive, "/trouble"))
-                .or_else(|| status::text(&post, "/trouble"))
+                .or_else(|| posters::trouble(&posts))
                 .or(derived.trouble),
         }
     }

@@ -17,7 +17,7 @@ use lockstep_adapters::{
 };
 use serde_json::json;
 
-use super::{L1_CHAIN, Place, RollupView, batcher, files, pocket_money, status, wait_for};
+use super::{L1_CHAIN, Place, RollupView, batcher, files, pocket_money, posters, status, wait_for};
 use crate::{
     chain::{ChainRole, ChainSettings},
     child::Child,
@@ -37,11 +37,13 @@ const ENOUGH_BYTES: usize = 20_000;
 const MAX_DELAY_SECONDS: u64 = 6;
 /// How often driver and poster look at L1 and at what there is.
 const POLL_MS: u64 = 200;
+/// L1 blocks on top of a batch before the driver calls its blocks safe, so that there is something between posted and safe.
+const SAFE_CONFIRMATIONS: u64 = 2;
 
 /// The running rollup.
 pub(super) struct Optimism {
-    /// Execution client, driver, poster.
-    pub(super) children: [Child; 3],
+    /// Execution client, driver, posters.
+    pub(super) children: Vec<Child>,
     pub(super) pages: Pages,
 }
 
@@ -50,16 +52,16 @@ pub(super) struct Optimism {
 pub(super) struct Pages {
     rpc: SocketAddr,
     drive: SocketAddr,
-    post: SocketAddr,
+    posts: [SocketAddr; posters::PER_ROLLUP],
 }
 
 impl Optimism {
     pub(super) async fn start(place: &Place<'_>, folder: &Path, log_genesis: &Path, nodes: &[String]) -> Result<Self> {
-        let Place { executable, l1, funded, rpc } = *place;
+        let Place { executable, l1, funded, rpc, posts } = *place;
         let folder = files::folder(folder)?;
         let (rollup, _) = ROLLUPS[0];
-        let [engine, drive_status, post_status] =
-            <[SocketAddr; 3]>::try_from(ports::free(3)?).expect("as many ports as were asked for");
+        let [engine, drive_status] =
+            <[SocketAddr; 2]>::try_from(ports::free(2)?).expect("as many ports as were asked for");
 
         let genesis = lockstep_evm::op_genesis(rollup.0, funded.begin, &funded.wallets, pocket_money());
         files::json(&folder.join("genesis.json"), &genesis)?;
@@ -98,30 +100,31 @@ impl Optimism {
                 timeout_ms: 5_000,
             },
             l1: l1_settings.clone(),
-            driver: DriverChoices::default(),
+            driver: DriverChoices { safe_confirmations: SAFE_CONFIRMATIONS, ..DriverChoices::default() },
             status: StatusSettings { listen: drive_status },
             log: Log::default(),
         };
         files::folder(&folder.join("drive"))?;
         files::toml(&folder.join("drive.toml"), &drive)?;
-        let post = PostSettings {
-            rollup: "rollup.json".into(),
-            execution: ReadExecution { rpc: url, timeout_ms: 5_000 },
-            l1: l1_settings,
-            signer: SignerConfig { key_file: Some("batcher.key".into()), ..SignerConfig::default() },
-            post: PostConfig {
-                target: if l1.takes_blobs() { Target::Blobs } else { Target::Calldata },
-                enough_bytes: ENOUGH_BYTES,
-                max_delay_seconds: MAX_DELAY_SECONDS,
-                poll_ms: POLL_MS,
-            },
-            sender: l1.sender(POLL_MS),
-            lease: None,
-            brotli_quality: 9,
-            status: StatusSettings { listen: post_status },
-            log: Log::default(),
+        let post = |number: usize| -> Result<PostSettings> {
+            Ok(PostSettings {
+                rollup: "rollup.json".into(),
+                execution: ReadExecution { rpc: url.clone(), timeout_ms: 5_000 },
+                l1: l1_settings.clone(),
+                signer: SignerConfig { key_file: Some("batcher.key".into()), ..SignerConfig::default() },
+                post: PostConfig {
+                    target: if l1.takes_blobs() { Target::Blobs } else { Target::Calldata },
+                    enough_bytes: ENOUGH_BYTES,
+                    max_delay_seconds: MAX_DELAY_SECONDS,
+                    poll_ms: POLL_MS,
+                },
+                sender: l1.sender(POLL_MS),
+                lease: Some(posters::lease(&folder, (0, number), log_genesis, nodes)?),
+                brotli_quality: 9,
+                status: StatusSettings { listen: posts[number] },
+                log: Log::default(),
+            })
         };
-        files::toml(&folder.join("post.toml"), &post)?;
         let mut driver = Child::new(
             "op-driver",
             executable,
@@ -129,15 +132,18 @@ impl Optimism {
             folder.join("drive.log"),
         );
         driver.start()?;
-        let mut poster = Child::new(
-            "op-poster",
-            executable,
-            arguments(&["rollup", "post", "optimism"], "post.toml"),
-            folder.join("post.log"),
-        );
-        poster.start()?;
-        let pages = Pages { rpc, drive: drive_status, post: post_status };
-        Ok(Self { children: [client, driver, poster], pages })
+        let mut children = vec![client, driver];
+        for number in 0..posters::PER_ROLLUP {
+            let (name, file) = (posters::numbered("op-poster", number), posters::numbered("post", number));
+            let (settings, log) = (format!("{file}.toml"), format!("{file}.log"));
+            files::toml(&folder.join(&settings), &post(number)?)?;
+            let arguments = arguments(&["rollup", "post", "optimism"], &settings);
+            let mut poster = Child::new(name, executable, arguments, folder.join(log));
+            poster.start()?;
+            children.push(poster);
+        }
+        let pages = Pages { rpc, drive: drive_status, posts };
+        Ok(Self { children, pages })
     }
 }
 
@@ -148,34 +154,36 @@ impl Pages {
 
     pub(super) async fn view(&self) -> RollupView {
         let url = self.rpc_url();
-        let (drive, post, executed, state_root) = tokio::join!(
+        let (drive, posts, executed, state_root) = tokio::join!(
             status::page(self.drive),
-            status::page(self.post),
+            status::pages(&self.posts),
             status::height(&url),
             status::state_root(&url)
         );
-        let derived = |pointer| status::number(&post, pointer);
+        let number = |pointer: &'static str| posts.iter().filter_map(move |post| status::number(post, pointer));
+        // Each counts from its own start on.
+        let derived = |pointer| number(pointer).max();
         let per_transaction = match (derived("/derivation/bytes"), derived("/derivation/transactions")) {
             (Some(bytes), Some(count)) if count > 0 => Some(bytes as f64 / count as f64),
             _ => None,
         };
         // Driver and poster derive, each on its own. One that was just started has read nothing yet.
-        let disagreement = [&drive, &post].into_iter().find_map(|page| status::text(page, "/derivation/disagreement"));
-        let safe = |page| status::number(page, "/derivation/safe/number");
+        let mut pages = std::iter::once(&drive).chain(&posts);
+        let disagreement = pages.find_map(|page| status::text(page, "/derivation/disagreement"));
+        const SAFE: &str = "/derivation/safe/number";
         RollupView {
             rollup: ROLLUPS[0].0.0,
             stack: "OP Stack",
             executed,
             state_root,
-            batches: status::number(&post, "/batchesPosted"),
+            batches: posts.iter().any(Option::is_some).then(|| number("/batchesPosted").sum()),
+            leader: posters::leader(&posts),
             bytes: derived("/derivation/bytes"),
             bytes_per_transaction: per_transaction,
-            derived: safe(&drive).max(safe(&post)),
+            derived: status::number(&drive, SAFE).max(derived(SAFE)),
             agreed: disagreement.is_none(),
             skipped: status::number(&drive, "/skipped").unwrap_or(0),
-            trouble: disagreement
-                .or_else(|| status::text(&drive, "/trouble"))
-                .or_else(|| status::text(&post, "/trouble")),
+            trouble: disagreement.or_else(|| status::text(&drive, "/trouble")).or_else(|| posters::trouble(&posts)),
         }
     }
 }

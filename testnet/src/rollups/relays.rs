@@ -17,7 +17,7 @@ use lockstep_adapters::{
 };
 use lockstep_protocol::{genesis::Balance, signature::AccountKey};
 
-use super::files;
+use super::{files, posters};
 use crate::{child::Child, network::ROLLUPS, ports, transfers::Wallet};
 
 /// Relayers of each rollup at most: one that works, one that stands by.
@@ -95,7 +95,7 @@ impl RelayProcess {
         };
         files::toml(&folder.join("relay.toml"), &settings)?;
         let stack = ["op", "nitro"][place];
-        let name = if number == 0 { format!("{stack}-relayer") } else { format!("{stack}-relayer-{}", number + 1) };
+        let name = posters::numbered(&format!("{stack}-relayer"), number);
         let arguments = vec!["rollup".into(), "relay".into(), "--config".into(), folder.join("relay.toml").into()];
         let mut child = Child::new(name, executable, arguments, folder.join("relay.log"));
         child.start()?;

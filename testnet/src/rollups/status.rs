@@ -22,8 +22,10 @@ pub struct RollupView {
     pub executed: Option<u64>,
     /// Its state root.
     pub state_root: Option<B256>,
-    /// Batches that this run's poster has posted.
+    /// Batches that this run's posters have posted.
     pub batches: Option<u64>,
+    /// Which of the posters holds the lease, by its own word.
+    pub leader: Option<usize>,
     /// Bytes on L1 of everything that was derived again.
     pub bytes: Option<u64>,
     /// Bytes on L1 for each transaction in them.
@@ -42,6 +44,15 @@ pub struct RollupView {
 pub(super) async fn page(address: SocketAddr) -> Option<Value> {
     let answer = probe::get(address, "/status").await?;
     serde_json::from_str(&answer.body).ok()
+}
+
+/// The status pages of several, in their order.
+pub(super) async fn pages<const N: usize>(addresses: &[SocketAddr; N]) -> Vec<Option<Value>> {
+    let mut pages = Vec::with_capacity(N);
+    for address in addresses {
+        pages.push(page(*address).await);
+    }
+    pages
 }
 
 /// A number somewhere in a page.

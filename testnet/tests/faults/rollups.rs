@@ -31,7 +31,7 @@ async fn every_part_of_the_rollups_and_l1_may_be_killed_while_they_work() {
     city.begin_traffic(20.0);
     tokio::time::sleep(A_WHILE).await;
     let parts = city.rollups().expect("joined").parts();
-    assert_eq!(parts.len(), 7, "L1, and an execution client, a driver and a poster each: {parts:?}");
+    assert_eq!(parts.len(), 9, "L1, and an execution client, a driver and two posters each: {parts:?}");
     for part in parts {
         let rollups = city.rollups().expect("joined");
         rollups.kill(&part).expect("killed");

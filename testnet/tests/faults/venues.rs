@@ -76,7 +76,7 @@ async fn margin_settles_whichever_part_is_killed_while_it_moves() {
     let mut city = trading_city(folder.path(), false).await;
     settles(&city, 3, "transfers settle").await;
     let mut parts = city.rollup_parts();
-    assert_eq!(parts.len(), 9, "L1, and a client, a driver, a poster and a relayer for each rollup: {parts:?}");
+    assert_eq!(parts.len(), 11, "L1, and a client, a driver, two posters and a relayer for each rollup: {parts:?}");
     parts.push(Part::Validator(1));
     for part in parts {
         city.kill_part(&part).expect("killed");

@@ -29,9 +29,13 @@ pub(crate) struct Chain {
     pub(crate) safe: Option<u64>,
     pub(crate) finalized: Option<u64>,
     pub(crate) delay: Duration,
+    /// How long it takes to show a block by its number.
+    pub(crate) stuck: Duration,
+    /// The first block that was replaced by a reorganisation.
+    pub(crate) replaced_from: Option<u64>,
     pub(crate) asked: usize,
     /// Receipts that are being asked for, and the most there were at once.
-    running: (usize, usize),
+    pub(crate) running: (usize, usize),
 }
 
 pub(crate) type Shared = Arc<Mutex<Chain>>;
@@ -64,19 +68,33 @@ pub(crate) async fn serve(chain: &Shared) -> (String, ServerHandle) {
         .register_method("eth_getTransactionCount", |_, chain, _| format!("{:#x}", chain.lock().expect("whole").next))
         .expect("a fresh name");
     module
-        .register_method("eth_getBlockByNumber", |params, chain, _| {
+        .register_async_method("eth_getBlockByNumber", |params, chain, _| async move {
             let (tag, _): (String, bool) = params.parse().expect("a tag");
+            if tag.starts_with("0x") {
+                let stuck = chain.lock().expect("whole").stuck;
+                tokio::time::sleep(stuck).await;
+            }
             let chain = chain.lock().expect("whole");
             let number = match tag.as_str() {
                 "latest" => Some(chain.latest),
                 "safe" => chain.safe,
-                _ => chain.finalized,
+                "finalized" => chain.finalized,
+                number => Some(quantity(number).expect("a number")).filter(|number| *number <= chain.latest),
             };
             let timestamp = format!("{:#x}", chain.latest_timestamp);
-            number.map(|number| json!({ "number": format!("{number:#x}"), "timestamp": timestamp }))
+            let replaced = |number| chain.replaced_from.is_some_and(|from| from <= number);
+            number.map(|number| {
+                let hash = if replaced(number) { Hash32([0; 32]) } else { block_hash(number) };
+                json!({ "number": format!("{number:#x}"), "timestamp": timestamp, "hash": hash })
+            })
         })
         .expect("a fresh name");
     (url, server.start(module))
+}
+
+/// The hash of a block that was not replaced.
+pub(crate) fn block_hash(number: u64) -> Hash32 {
+    Hash32(keccak256(number.to_be_bytes()).0)
 }
 
 pub(crate) fn hash_of(transaction: &Transaction) -> Hash32 {
@@ -84,7 +102,8 @@ pub(crate) fn hash_of(transaction: &Transaction) -> Hash32 {
 }
 
 fn levels(url: &str, poll_ms: u64) -> Levels {
-    Levels::new(&[RollupConfig { id: ROLLUP_A, rpc: url.to_owned(), poll_ms }])
+    let config = RollupConfig { id: ROLLUP_A, rpc: url.to_owned(), poll_ms, posters: Vec::new() };
+    Levels::new(&[config], None, &LevelsMetrics::default())
 }
 
 async fn told_of(levels: &Levels, bundle: u8, transactions: &[Transaction]) -> LegStatus {

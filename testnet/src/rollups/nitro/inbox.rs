@@ -25,12 +25,15 @@ const CREATION_GAS: u64 = 2_000_000;
 /// By how much a batch's clocks may be off, blocks and seconds: Arbitrum One's.
 const VARIATION: [u64; 4] = [7_200, 64, 86_400, 768];
 
-/// Creates the inbox of `rollup`, which takes batches from `poster` alone. Its address, and the L1 block that it is in.
-pub(super) async fn deploy(l1: &Arc<L1>, rollup: RollupId, poster: Wallet) -> Result<(Address, u64)> {
+/// Creates the inbox of `rollup`, which takes batches from `posters` alone, the first of whom pays. Its address, and the L1 block
+/// that it is in.
+pub(super) async fn deploy(l1: &Arc<L1>, rollup: RollupId, posters: &[Wallet]) -> Result<(Address, u64)> {
+    let poster = posters.first().context("an inbox without posters takes nothing")?;
+    let addresses: Vec<Address> = posters.iter().map(Wallet::address).collect();
     let artifact: Value = serde_json::from_str(ARTIFACT).context("reading the inbox's artifact")?;
     let code = artifact["bytecode"].as_str().context("the inbox's artifact has bytecode")?;
     let mut input = hex::decode(code).context("the inbox's bytecode is hexadecimal")?;
-    input.extend(arguments(rollup, poster.address()));
+    input.extend(arguments(rollup, &addresses));
     let transaction = TxEip1559 {
         chain_id: L1_CHAIN,
         nonce: l1.nonce(poster.address()).await?,
@@ -56,7 +59,7 @@ pub(super) async fn deploy(l1: &Arc<L1>, rollup: RollupId, poster: Wallet) -> Re
 
 /// The constructor's arguments by the contract ABI: chain id, its configuration, the first price of data (L1's own), the
 /// variation, who may post.
-fn arguments(rollup: RollupId, poster: Address) -> Vec<u8> {
+fn arguments(rollup: RollupId, posters: &[Address]) -> Vec<u8> {
     let config = format!(r#"{{"chainId":{}}}"#, rollup.0);
     let word = |number: u64| U256::from(number).to_be_bytes::<32>();
     // Eight words of head, then the text, then the list.
@@ -66,8 +69,8 @@ fn arguments(rollup: RollupId, poster: Address) -> Vec<u8> {
     bytes.extend(word(config.len() as u64));
     bytes.extend_from_slice(config.as_bytes());
     bytes.resize(bytes.len().next_multiple_of(32), 0);
-    bytes.extend(word(1));
-    bytes.extend(poster.into_word());
+    bytes.extend(word(posters.len() as u64));
+    bytes.extend(posters.iter().flat_map(|poster| poster.into_word()));
     bytes
 }
 
@@ -77,14 +80,15 @@ mod tests {
 
     #[test]
     fn the_arguments_are_in_their_places() {
-        let bytes = arguments(RollupId(902), Address::repeat_byte(7));
-        assert_eq!(bytes.len(), 8 * 32 + 2 * 32 + 2 * 32);
+        let bytes = arguments(RollupId(902), &[Address::repeat_byte(7), Address::repeat_byte(8)]);
+        assert_eq!(bytes.len(), 8 * 32 + 2 * 32 + 3 * 32);
         let word = |index: usize| U256::from_be_slice(&bytes[32 * index..32 * (index + 1)]);
         assert_eq!(word(0), U256::from(902));
         assert_eq!((word(1), word(7)), (U256::from(256), U256::from(320)));
         assert_eq!(word(8), U256::from(15), "the text's length");
         assert_eq!(&bytes[288..303], br#"{"chainId":902}"#);
-        assert_eq!(word(10), U256::from(1), "one poster");
+        assert_eq!(word(10), U256::from(2), "two posters");
         assert_eq!(Address::from_word(word(11).into()), Address::repeat_byte(7));
+        assert_eq!(Address::from_word(word(12).into()), Address::repeat_byte(8));
     }
 }
