@@ -68,21 +68,6 @@ pub(crate) fn check(lane: &[LaneBlock], rollup: RollupId, lane_ms: u64) -> Resul
     Ok(())
 }
 
-/// The fit transactions from `from` up to lane time `until_ms`, as many as `room` bytes hold, and where that ends.
-///
-/// `fit` judges a transaction and says how many bytes it takes.
-pub(crate) fn take(
-    lane: &[LaneBlock],
-    from: LaneCursor,
-    until_ms: u64,
-    room: usize,
-    fit: impl Fn(&[u8]) -> Result<usize, SkipReason>,
-    skipped: &mut Vec<Skipped>,
-) -> (Vec<Vec<u8>>, LaneCursor) {
-    let room = Room { most: [room], now: [room] };
-    take_within(lane, from, until_ms, room, |transaction| fit(transaction).map(|size| [size]), skipped)
-}
-
 /// How much a block holds, in several measures.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room<const N: usize> {
@@ -92,8 +77,10 @@ pub(crate) struct Room<const N: usize> {
     pub(crate) now: [usize; N],
 }
 
-/// As [`take`], with room in several measures.
-pub(crate) fn take_within<const N: usize>(
+/// The fit transactions from `from` up to lane time `until_ms`, as many as there is `room` for, and where that ends.
+///
+/// `fit` judges a transaction and says how much room it takes.
+pub(crate) fn take<const N: usize>(
     lane: &[LaneBlock],
     from: LaneCursor,
     until_ms: u64,

@@ -7,8 +7,9 @@ use lockstep_adapters::{
     AdapterError, Batch, BatchTarget, ChainTip, DecodeError, ExecutedBlock, L1View, LaneBlock, LaneCursor, NativeBlock,
     Plan, RollupAdapter, SkipReason, Skipped,
     arbitrum::{
-        Arbitrum, ArbitrumConfig, BATCH_BYTES_MAX, BLOB_DATA_BYTES_MAX, BLOCK_BYTES_MAX, Event, MESSAGE_BYTES_MAX,
-        SEGMENTS_MAX, compress, decode_blobs, decode_message, decompress, encode_blobs, encode_message,
+        Arbitrum, ArbitrumConfig, BATCH_BYTES_MAX, BLOB_DATA_BYTES_MAX, BLOCK_BYTES_MAX, BLOCK_GAS, Event,
+        MESSAGE_BYTES_MAX, SEGMENTS_MAX, compress, decode_blobs, decode_message, decompress, encode_blobs,
+        encode_message,
     },
     conformance::{self, Seed, Subject},
 };
@@ -21,16 +22,22 @@ use proptest::{collection::vec, prelude::*};
 const CHAIN: u64 = 42_161;
 
 fn adapter(delayed_depth: Option<u64>) -> Arbitrum {
-    Arbitrum::new(ArbitrumConfig { chain_id: CHAIN, quality: 5, delayed_depth })
+    Arbitrum::new(ArbitrumConfig { chain_id: CHAIN, quality: 5, delayed_depth, block_gas: BLOCK_GAS })
 }
 
 /// An EIP-1559 transaction of the given chain, with random fields and signature.
 fn transaction(seed: &mut Seed, chain: u64, data: usize) -> Vec<u8> {
+    let gas = seed.draw() >> (64 - 20);
+    with_gas(seed, chain, data, gas)
+}
+
+fn with_gas(seed: &mut Seed, chain: u64, data: usize, gas: u64) -> Vec<u8> {
     let mut list = Vec::new();
     chain.encode(&mut list);
-    for bits in [16, 30, 40, 20] {
+    for bits in [16, 30, 40] {
         (seed.draw() >> (64 - bits)).encode(&mut list);
     }
+    gas.encode(&mut list);
     seed.bytes::<20>().encode(&mut list);
     (seed.draw() >> 8).encode(&mut list);
     (0..data).map(|_| seed.draw() as u8).collect::<Vec<_>>().as_slice().encode(&mut list);
@@ -116,6 +123,34 @@ fn a_large_lane_block_becomes_several_blocks_that_each_fit_a_batch_of_calldata()
     let batches =
         adapter.encode(&executed(&plan), &tip(), BatchTarget::Calldata { bytes_max: 90_000 }).expect("encodes");
     assert_eq!(adapter.decode(&batches, &tip(), &L1View::default()), Ok(native(&plan)));
+}
+
+// A node stops executing a message once its block's gas is used up (Nitro 6dce8d139, `arbos/block_processor.go`,
+// `ProduceBlockAdvanced`): up to ArbOS 41 it passes over each transaction whose gas limit exceeds what is left, from ArbOS 50
+// on all after it is used up. It counts 21,000 for its own first transaction and for each invalid one.
+#[test]
+fn no_message_asks_for_more_gas_than_a_node_executes_of_it() {
+    let adapter = adapter(None);
+    let seed = &mut Seed(11);
+    let room = BLOCK_GAS - 21_000;
+    let gas =
+        [9_000_000, room - 9_000_000, 1, room - 20_999, 20_000, room, room + 1, u64::MAX, 21_000, room - 21_000, 5];
+    let transactions: Vec<_> = gas.iter().map(|gas| with_gas(seed, CHAIN, 0, *gas)).collect();
+    let lane = [block(1, 1_000_000, l1(10), vec![]), block(2, 1_000_400, l1(10), transactions.clone())];
+    let plan = adapter.blocks(&lane, &tip(), &L1View::default()).expect("gives blocks");
+    // What is exactly full stays together; one that asks for all or more stands alone; none is left out.
+    assert_eq!(
+        native(&plan).iter().map(|block| block.transactions.len()).collect::<Vec<_>>(),
+        [2, 1, 1, 1, 1, 1, 1, 2, 1]
+    );
+    assert_eq!(native(&plan).into_iter().flat_map(|block| block.transactions).collect::<Vec<_>>(), transactions);
+    assert_eq!(plan.skipped, []);
+    // Invalid ones count as much as valid ones, and many small ones as the least that the node counts.
+    let many: Vec<_> = (0..2_000).map(|_| with_gas(seed, CHAIN, 0, 0)).collect();
+    let lane = [block(1, 1_000_000, l1(10), vec![]), block(2, 1_000_400, l1(10), many)];
+    let tight = Arbitrum::new(ArbitrumConfig { block_gas: 101 * 21_000, ..adapter.config().clone() });
+    let plan = tight.blocks(&lane, &tip(), &L1View::default()).expect("gives blocks");
+    assert_eq!(native(&plan).iter().map(|block| block.transactions.len()).collect::<Vec<_>>(), [100; 20]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use alloy_rlp::{Encodable, Header};
 use lockstep_adapters::{
     AdapterError, LaneBlock, SkipReason,
     arbitrum::{
-        Arbitrum, ArbitrumConfig,
+        Arbitrum, ArbitrumConfig, BLOCK_GAS,
         delayed::{DelayedError, DelayedInbox, DelayedMessage},
         feed::{FeedMessage, History, KIND_L2_MESSAGE, MessageHeader},
         journal::{Journal, JournalError},
@@ -25,7 +25,7 @@ const CHAIN: u64 = 42_161;
 const DEPTH: u64 = 5;
 
 fn adapter() -> Arbitrum {
-    Arbitrum::new(ArbitrumConfig { chain_id: CHAIN, quality: 5, delayed_depth: Some(DEPTH) })
+    Arbitrum::new(ArbitrumConfig { chain_id: CHAIN, quality: 5, delayed_depth: Some(DEPTH), block_gas: BLOCK_GAS })
 }
 
 fn transaction(seed: &mut Seed, chain: u64, data: usize) -> Vec<u8> {

@@ -9,7 +9,7 @@ use alloy_eips::eip2718::Decodable2718;
 use alloy_primitives::Address;
 use lockstep_adapters::{
     BatchTarget,
-    arbitrum::{Arbitrum, ArbitrumConfig, Event, compress, decode_message, decompress, encode_message},
+    arbitrum::{Arbitrum, ArbitrumConfig, BLOCK_GAS, Event, compress, decode_message, decompress, encode_message},
     conformance::{self, Subject},
 };
 use lockstep_judges::transactions;
@@ -21,7 +21,8 @@ const HEADER_BYTES: usize = 40;
 #[test]
 fn the_adapter_conforms_on_transactions_that_alloy_wrote() {
     let chain = 42_161;
-    let adapter = Arbitrum::new(ArbitrumConfig { chain_id: chain, quality: 5, delayed_depth: None });
+    let adapter =
+        Arbitrum::new(ArbitrumConfig { chain_id: chain, quality: 5, delayed_depth: None, block_gas: BLOCK_GAS });
     let subject = Subject {
         adapter: &adapter,
         rollup: RollupId(chain),

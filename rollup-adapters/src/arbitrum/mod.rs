@@ -65,7 +65,7 @@ pub mod sequence;
 pub mod stream;
 
 pub use blob::{BLOB_DATA_BYTES_MAX, decode_blobs, encode_blobs};
-pub use block::BLOCK_BYTES_MAX;
+pub use block::{BLOCK_BYTES_MAX, BLOCK_GAS};
 pub use message::{MESSAGE_BYTES_MAX, decode_message, encode_message};
 pub use segment::{BATCH_BYTES_MAX, Event, SEGMENTS_MAX, compress, decompress};
 
@@ -80,6 +80,8 @@ pub struct ArbitrumConfig {
     /// L1 does not take it back, and far fewer than the delay after which it can be forced (a day). `None` leaves delayed
     /// messages to somebody else.
     pub delayed_depth: Option<u64>,
+    /// Gas of one block of the chain (`ArbGasInfo.getGasAccountingParams`, the second number), or less: see [`BLOCK_GAS`].
+    pub block_gas: u64,
 }
 
 /// The adapter of one Nitro chain.

@@ -109,7 +109,7 @@ pub(super) fn fill(
     };
     let room = gas.room(block.l1.number != at.l1.number);
     let until_ms = block.timestamp.saturating_mul(1_000);
-    let (transactions, lane) = lane::take_within(lane_blocks, at.lane, until_ms, room, fit, skipped);
+    let (transactions, lane) = lane::take(lane_blocks, at.lane, until_ms, room, fit, skipped);
     PlannedBlock { block: NativeBlock { transactions, ..block }, lane }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::{L1Settings, LeaseSettings, Log, SettingsError, StatusSettings, lease, load, read, trust};
 use crate::{
     arbitrum::{
-        Arbitrum, ArbitrumConfig,
+        Arbitrum, ArbitrumConfig, BLOCK_GAS,
         delayed_source::{DelayedSource, DelayedSourceError},
         drive::{Driver, FeedStatus},
         feed::{FeedConfig, FeedSigner},
@@ -50,11 +50,18 @@ pub struct Chain {
     /// L1 blocks that must be on top of a delayed message before it is sequenced.
     #[serde(default = "delayed_depth")]
     pub delayed_depth: u64,
+    /// Gas of one block of the chain, or less.
+    #[serde(default = "block_gas")]
+    pub block_gas: u64,
 }
 
 /// Two epochs and more: beyond that L1 takes nothing back. A delayed message can be forced in after a day, 7,200 blocks.
 fn delayed_depth() -> u64 {
     80
+}
+
+fn block_gas() -> u64 {
+    BLOCK_GAS
 }
 
 /// What a driver and a poster both need to read the lane.
@@ -283,6 +290,7 @@ async fn begin(
         // Batches are compressed by the poster's own choice.
         quality: PostConfig::default().brotli_quality,
         delayed_depth: Some(chain.delayed_depth),
+        block_gas: chain.block_gas,
     });
     let (l1, bridge, contract, deployed_at) = (Arc::clone(l1), inbox.bridge(), inbox.inbox(), chain.deployed_at);
     let sources = move |position: &_| {

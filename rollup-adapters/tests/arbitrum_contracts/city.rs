@@ -13,7 +13,7 @@ use alloy_primitives::{Address, B256, Bytes, U256, address, hex, keccak256};
 use lockstep_adapters::{
     LaneBlock,
     arbitrum::{
-        Arbitrum, ArbitrumConfig, Event, decode_blobs, decompress,
+        Arbitrum, ArbitrumConfig, BLOCK_GAS, Event, decode_blobs, decompress,
         delayed_source::DelayedSource,
         feed::{FeedMessage, History},
         forced_source::ForcedSource,
@@ -287,7 +287,8 @@ pub(crate) struct City {
 async fn follow(contracts: &Contracts, l1: &Arc<L1>, lane: &Script, folder: &Path, depth: u64) -> Stream {
     let journal = Journal::open(folder).expect("opens");
     let initial = DelayedSource::initial(&contracts.l1, contracts.bridge, contracts.deployed_at).await;
-    let adapter = Arbitrum::new(ArbitrumConfig { chain_id: CHAIN, quality: 5, delayed_depth: Some(depth) });
+    let adapter =
+        Arbitrum::new(ArbitrumConfig { chain_id: CHAIN, quality: 5, delayed_depth: Some(depth), block_gas: BLOCK_GAS });
     let sources = |position: &_| {
         let delayed = DelayedSource::new(l1.clone(), contracts.bridge, position);
         (delayed, ForcedSource::new(l1.clone(), contracts.sequencer_inbox, contracts.deployed_at, position))

@@ -8,7 +8,10 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use alloy_primitives::hex;
 use anyhow::{Context, Result};
 use lockstep_adapters::{
-    arbitrum::post::{PostConfig, Target},
+    arbitrum::{
+        BLOCK_GAS,
+        post::{PostConfig, Target},
+    },
     poster::{Beacon, L1 as L1Client, Rpc, SignerConfig, beacon::Slots},
     settings::{
         Log, StatusSettings,
@@ -82,6 +85,7 @@ impl Nitro {
             sequencer_inbox,
             deployed_at,
             delayed_depth: DELAYED_DEPTH,
+            block_gas: BLOCK_GAS,
         };
         let lane = |data: &str| -> Result<_> {
             files::folder(&folder.join(data))?;

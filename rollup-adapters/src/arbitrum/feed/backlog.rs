@@ -3,7 +3,7 @@
 //! Each as the WebSocket frame that every client is sent: it is serialised once. The newest are kept, within two bounds; what a
 //! client has not had yet is what lies behind its own place, so no client has a queue. Pure: no socket, no clock.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
 use bytes::Bytes;
 
@@ -35,6 +35,8 @@ pub(super) struct Backlog {
     bytes: usize,
     limits: BacklogLimits,
     confirmed: Option<(u64, Bytes)>,
+    /// Numbers whose messages were replaced by others.
+    void: Range<u64>,
 }
 
 /// What there is for a client at some place.
@@ -62,7 +64,23 @@ pub struct OutOfOrder {
 impl Backlog {
     /// An empty backlog whose first message will be `next`.
     pub(super) fn new(next: u64, limits: BacklogLimits) -> Self {
-        Self { next, frames: VecDeque::new(), bytes: 0, limits, confirmed: None }
+        Self { next, frames: VecDeque::new(), bytes: 0, limits, confirmed: None, void: 0..0 }
+    }
+
+    /// Begins again with message `next`: what was pushed from there on is void.
+    pub(super) fn restart(&mut self, next: u64) {
+        let void = if self.void.is_empty() {
+            next..self.next
+        } else {
+            next.min(self.void.start)..self.next.max(self.void.end)
+        };
+        *self = Self { void, ..Self::new(next, self.limits) };
+    }
+
+    /// Where a client begins that asks for `from`. If what it has before that may be void, with what is there instead: a Nitro node
+    /// that goes back because L1 told it to asks for what comes after the messages that it once had (`broadcastclient`, `nextSeqNum`).
+    pub(super) fn begin(&self, from: u64) -> u64 {
+        if from > self.void.start && from <= self.void.end { self.void.start } else { from }
     }
 
     /// The sequence number that comes next.

@@ -112,10 +112,13 @@ pub(super) struct Client<'a> {
 
 impl<'a> Client<'a> {
     pub(super) fn new(shared: &'a Arc<Shared>, stream: TcpStream, asked: Asked) -> Self {
-        let first = shared.backlog().first();
+        let (first, asked_from) = {
+            let backlog = shared.backlog();
+            (backlog.first(), asked.from.map(|from| backlog.begin(from)))
+        };
         // Who does not say is given what is in memory. Who asks for what is nowhere held is given all that is: Nitro's nodes
         // take what comes before from L1, and ours say what is missing.
-        let place = match asked.from {
+        let place = match asked_from {
             None => first,
             Some(from) if from >= first => from,
             Some(from) => {

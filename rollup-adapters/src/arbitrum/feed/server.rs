@@ -168,12 +168,12 @@ impl FeedServer {
     }
 
     /// Cuts all clients and serves a feed whose next message will be `next`, at the same address: what was served from there on is
-    /// void.
+    /// void, and who comes back with any of it is served from there.
     pub async fn restart(&mut self, next: u64) -> io::Result<()> {
         self.accept.abort();
         // Aborted, or it ended by itself before.
         drop((&mut self.accept).await);
-        *self.shared.backlog() = Backlog::new(next, self.shared.config.backlog);
+        self.shared.backlog().restart(next);
         let listener = TcpListener::bind(self.address).await?;
         self.accept = tokio::spawn(accept(listener, self.shared.clone()));
         Ok(())
