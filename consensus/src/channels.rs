@@ -3,6 +3,8 @@
 //! Names, quotas and ends of the channels, and the pump for the application's own messages. What the messages mean is the
 //! business of those who hold the ends.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use commonware_macros::select;
 use commonware_p2p::{Receiver, Recipients, Sender};
@@ -95,7 +97,7 @@ pub(crate) struct Peers<P, B, S, R> {
     pub(crate) blocker: B,
     pub(crate) channels: Channels<S, R>,
     /// How many are connected.
-    pub(crate) connected: Box<dyn Fn() -> usize + Send + Sync>,
+    pub(crate) connected: Arc<dyn Fn() -> usize + Send + Sync>,
 }
 
 /// Sends what the application says and hands it what others say, until the node ends.

@@ -16,11 +16,14 @@ use commonware_consensus::{
     simplex::{
         self,
         config::{Floor, ForwardPolicy, SkipBudget, SkipPolicy},
-        elector::RoundRobin,
+        elector::{Config as _, Elector as _, RoundRobin, RoundRobinElector},
     },
     types::{Epoch, FixedEpocher, Height as LogHeight, ViewDelta},
 };
-use commonware_cryptography::{Digested, Digestible, certificate::ConstantProvider};
+use commonware_cryptography::{
+    Digested, Digestible, Sha256,
+    certificate::{ConstantProvider, Scheme as _},
+};
 use commonware_glue::stateful::{
     self, PruneConfig, Stateful, SyncPlan,
     db::{DatabaseSet, SyncEngineConfig, p2p as state_resolver},
@@ -33,7 +36,7 @@ use commonware_runtime::{
     telemetry::metrics::{Gauge, GaugeExt as _, MetricsExt as _},
 };
 use commonware_storage::{archive::prunable, mmr};
-use commonware_utils::{NZU64, NZUsize, NonZeroDuration, channel::mpsc, sync::Mutex};
+use commonware_utils::{N3f1, NZU64, NZUsize, NonZeroDuration, channel::mpsc, ordered::Quorum as _, sync::Mutex};
 use futures::FutureExt;
 use lockstep_protocol::ids::Hash32;
 use rand_core::CryptoRng;
@@ -48,6 +51,7 @@ use crate::{
     machine::Machine,
     pacing::{Paced, Waker},
     reader::StateReader,
+    repeat::Noted,
     storage::{self, Sizes},
     tip::Tip,
     types::{Archive, Database, PublicKey, STRATEGY, Scheme, State, Variant},
@@ -79,6 +83,13 @@ const PRUNE_INTERVAL: NonZeroUsize = NZUsize!(256);
 
 /// Headers looked at to find the one of a state that is ahead of the archive's position after a crash.
 const TIP_SEARCH_MAX: u64 = 64;
+
+/// Longest wait for a quorum of peers before a validator votes: what a leader that nobody hears costs, on a network whose
+/// connections take that long.
+const QUORUM_PATIENCE: Duration = Duration::from_millis(2_000);
+
+/// How often a validator that starts looks who is connected: a fraction of a view.
+const QUORUM_LOOK: Duration = Duration::from_millis(10);
 
 /// How often a node that joins by state sync says what it waits for.
 const JOIN_ALARM: Duration = Duration::from_secs(10);
@@ -282,6 +293,10 @@ where
     );
 
     // Consensus.
+    let seat = scheme.me().expect("a validator's keys are in its set").index();
+    let others = scheme.participants().quorum::<N3f1>() as usize - 1;
+    let elector = RoundRobin::<Sha256>::default();
+    let turns: RoundRobinElector<Scheme> = elector.clone().build(scheme.participants());
     let waker = Waker::new();
     let paced = Paced {
         state: state.clone(),
@@ -296,15 +311,16 @@ where
     let marshal = marshal.start(state.clone(), buffer, backfill);
     probing.attach(archive_mailbox.clone());
     let stateful = stateful.start();
+    let noted = Noted::new(automaton.clone(), seat);
     let engine = simplex::Engine::new(
         context.child("simplex"),
         simplex::Config {
             scheme,
-            elector: RoundRobin::<commonware_cryptography::Sha256>::default(),
+            elector,
             blocker,
             automaton: automaton.clone(),
-            relay: automaton.clone(),
-            reporter: automaton,
+            relay: automaton,
+            reporter: noted.clone(),
             strategy: STRATEGY,
             partition: format!("{partition}-simplex-{EPOCH}"),
             mailbox_size: MAILBOX,
@@ -324,7 +340,20 @@ where
             track_historical_votes: false,
         },
     );
-    let simplex = engine.start(channels.votes, channels.certificates, channels.resolver);
+    let (votes, certificates) = (channels.votes.0.clone(), channels.certificates.0.clone());
+    let repeated =
+        noted.repeat(context.child("repeat"), votes, certificates, move |round| turns.elect(round, ()) == seat);
+    let simplex = context.child("votes").spawn({
+        let connected = connected.clone();
+        move |context| async move {
+            await_quorum(&context, connected.as_ref(), others).await;
+            let engine = engine.start(channels.votes, channels.certificates, channels.resolver);
+            select! {
+                _ = engine => {},
+                () = repeated => {},
+            }
+        }
+    });
 
     // The application's own messages.
     let (outbox, outgoing) = mpsc::channel(GOSSIP_QUEUE);
@@ -350,6 +379,15 @@ where
     let handle = Handle { shared: Arc::new(shared) };
     let tasks = [("archive", marshal), ("state", stateful), ("consensus", simplex), ("gossip", gossip)];
     (handle, Parts { tasks, live })
+}
+
+/// Waits until this validator and those it is connected to are a quorum, or for as long as that may take. What it says
+/// before reaches too few to count, and a leader cannot take its block back.
+async fn await_quorum<E: Env>(context: &E, connected: &(dyn Fn() -> usize + Send + Sync), others: usize) {
+    let deadline = context.current() + QUORUM_PATIENCE;
+    while connected() < others && context.current() < deadline {
+        context.sleep(QUORUM_LOOK).await;
+    }
 }
 
 /// Block 0: what the machine says, over an empty state.

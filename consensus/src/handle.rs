@@ -82,7 +82,7 @@ pub(crate) struct Shared {
 pub(crate) struct Live {
     pub(crate) reader: Box<dyn Reader>,
     pub(crate) metrics: Box<dyn Fn() -> String + Send + Sync>,
-    pub(crate) peers: Box<dyn Fn() -> usize + Send + Sync>,
+    pub(crate) peers: Arc<dyn Fn() -> usize + Send + Sync>,
 }
 
 impl Handle {

@@ -15,8 +15,9 @@
 //! ```
 //!
 //! * [`machine`]: what a state machine offers, [`block`]: what travels, [`handle`]: what a node asks.
-//! * `application`: how a block changes the state, `pacing`: when to propose, `engine`: how the parts are wired.
-//! * [`node`]: a validator on sockets and a disk, [`simulate`]: a network of them in one deterministic process.
+//! * `application`: how a block changes the state, `pacing`: when to propose, `repeat`: what is said twice, `engine`: how
+//!   the parts are wired.
+//! * [`node`]: a validator on sockets and a disk, `dialing`: who dials whom, [`simulate`]: a network of them in one deterministic process.
 //! * [`proof`]: what a third party checks of the state. Certificates are `lockstep-protocol`'s.
 //!
 //! One epoch and a trusted dealer for now; the epoch is in every header and certificate, and in the names of partitions.
@@ -25,6 +26,7 @@ mod application;
 pub mod block;
 mod channels;
 pub mod config;
+mod dialing;
 mod engine;
 mod finality;
 pub mod handle;
@@ -34,6 +36,7 @@ pub mod node;
 mod pacing;
 pub mod proof;
 mod reader;
+mod repeat;
 pub mod simulate;
 mod storage;
 mod tip;

@@ -13,7 +13,7 @@ use std::{
 use commonware_cryptography::{ChaCha20Poly1305, Signer, ed25519};
 use commonware_macros::select;
 use commonware_p2p::{Address, AddressableManager, authenticated::lookup};
-use commonware_runtime::{Metrics, Quota, Runner, Spawner, Supervisor, tokio};
+use commonware_runtime::{Clock, Metrics, Quota, Runner, Spawner, Supervisor, tokio};
 use commonware_stream::{
     cups::{self, Cups},
     sake::{self, Sake},
@@ -24,6 +24,7 @@ use lockstep_protocol::ids::Hash32;
 use crate::{
     channels::{Channels, Peers},
     config::{Join, Limits, Retention, Timing, TimingError, VALIDATORS_MAX},
+    dialing::{self, Committee},
     engine::{self, Setup},
     handle::Handle,
     keys::{Group, Identity, KeyError, name, transport_namespace},
@@ -37,8 +38,12 @@ const TRANSPORT_MAILBOX: usize = 1_024;
 /// Longest wait for tasks to end by themselves when a node is stopped.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A peer set and the one before it.
+/// Who is dialed, and everybody, for those who cannot be reached by whoever should dial them.
 const PEER_SETS: usize = 2;
+
+/// How long after its start a validator waits for those who should dial it before it dials them itself: a connection to a
+/// peer that is there takes a fraction of it.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Everything that a validator on sockets needs to know.
 #[derive(Clone)]
@@ -150,15 +155,22 @@ impl Node {
             .spawn(move || {
                 runner.start(|context| async move {
                     let (mut network, mut oracle) = lookup::Network::new(context.child("network"), transport);
-                    oracle.track(engine::EPOCH.get(), addresses);
+                    oracle.track(engine::EPOCH.get(), dialing::parted(&me, &addresses));
                     let channels = Channels::open(|channel| network.register(channel.id(), channel.quota()));
                     let encoder = context.child("peers");
                     let peers = Peers {
-                        provider: oracle.clone(),
-                        blocker: oracle,
+                        provider: Committee::new(addresses.keys().clone()),
+                        blocker: oracle.clone(),
                         channels,
-                        connected: Box::new(move || count_connected(&encoder.encode())),
+                        connected: Arc::new(move || count_connected(&encoder.encode())),
                     };
+                    let (others, connected) = (addresses.len() - 1, peers.connected.clone());
+                    context.child("patience").spawn(move |context| async move {
+                        context.sleep(LISTEN_PATIENCE).await;
+                        if connected() < others {
+                            oracle.track(engine::EPOCH.get() + 1, addresses);
+                        }
+                    });
                     let network = network.start();
                     let (handle, parts) = engine::start(&context.child("validator"), setup, peers).await;
                     if ready.send(handle).is_err() {
@@ -213,7 +225,8 @@ fn transport(config: &Config, namespace: Vec<u8>) -> lookup::Config<Handshake> {
         },
         cups::Version::V1,
     );
-    let per_address = if config.local { VALIDATORS_MAX } else { 2 };
+    // A peer that is refused comes again after the cooldown.
+    let per_address = if config.local { VALIDATORS_MAX } else { 8 };
     lookup::Config {
         handshake,
         namespace,
@@ -226,14 +239,17 @@ fn transport(config: &Config, namespace: Vec<u8>) -> lookup::Config<Handshake> {
         mailbox_size: NZUsize!(TRANSPORT_MAILBOX),
         send_batch_size: NZUsize!(8),
         handshake_timeout: Duration::from_secs(5),
-        dial_timeout: Duration::from_secs(10),
-        // A validator that restarts must not be locked out for longer than it took to restart.
-        peer_connection_cooldown: Duration::from_millis(500),
+        // A machine that was away is reached this long after it is back: while an attempt waits, there is no other.
+        dial_timeout: Duration::from_secs(3),
+        // How often a peer that is away is dialed, and how long it may wait when it is back. It refuses nobody who comes in
+        // time, because only one of two validators dials: see `dialing.rs`.
+        peer_connection_cooldown: Duration::from_millis(200),
         max_concurrent_handshakes: NZU32!(256),
         allowed_handshake_rate_per_ip: per_second(per_address),
         allowed_handshake_rate_per_subnet: per_second(VALIDATORS_MAX * 2),
         ping_frequency: Duration::from_secs(10),
-        dial_frequency: Duration::from_millis(250),
+        // One peer each time: a validator that starts dials half of sixty-four in three quarters of a second.
+        dial_frequency: Duration::from_millis(25),
         tracked_peer_sets: NZUsize!(PEER_SETS),
         block_duration: Duration::from_secs(600),
     }

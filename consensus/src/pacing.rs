@@ -80,6 +80,11 @@ impl<E: StorageContext + Spawner> Paced<E> {
         }
     }
 
+    /// How long until a block that names this time may be voted for.
+    fn early(&self, clock: &E, timestamp_ms: u64) -> Duration {
+        until(clock, timestamp_ms.saturating_sub(millis(self.timing.drift)))
+    }
+
     /// Returns when the least interval after `parent` is over.
     async fn wait_for_interval(&self, clock: &E, parent: &Header) {
         // A parent from a faster clock must not hold this one up for longer than the interval.
@@ -130,7 +135,10 @@ impl<E: StorageContext + Spawner> Application<E> for Paced<E> {
             return Handoff::Wait;
         }
         self.wait_for_interval(&clock, parent).await;
-        if !self.machine.waiting(parent) {
+        // The parent was voted for before it was judged. One that this node cannot certify yet is none to build on: nobody
+        // else could either, and a time at the end of all times leaves none for a child.
+        let early = self.early(&clock, parent.timestamp_ms);
+        if !early.is_zero() || !self.machine.seen(&parent.l1) || !self.machine.waiting(parent) {
             return Handoff::Wait;
         }
         let draft = self.draft(&clock, parent);
@@ -156,7 +164,7 @@ impl<E: StorageContext + Spawner> Application<E> for Paced<E> {
         };
         let (timestamp_ms, origin) = (block.inner().header().timestamp_ms, block.inner().header().l1);
         loop {
-            let early = until(&clock, timestamp_ms.saturating_sub(millis(self.timing.drift)));
+            let early = self.early(&clock, timestamp_ms);
             if early.is_zero() {
                 break;
             }

@@ -86,9 +86,9 @@ impl Links {
     }
 
     /// Counts those that `index` has a link to.
-    pub(super) fn counter(&self, index: usize) -> Box<dyn Fn() -> usize + Send + Sync> {
+    pub(super) fn counter(&self, index: usize) -> Arc<dyn Fn() -> usize + Send + Sync> {
         let up = self.up.clone();
-        Box::new(move || up.lock().iter().filter(|(from, _)| *from == index).count())
+        Arc::new(move || up.lock().iter().filter(|(from, _)| *from == index).count())
     }
 }
 
