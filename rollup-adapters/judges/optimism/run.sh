@@ -62,4 +62,8 @@ if ! made_from | cmp -s - "$kept/made-from" || [ ! -x "$kept/op-geth" ] || [ ! -
 fi
 
 export LOCKSTEP_OP_GETH=$kept/op-geth LOCKSTEP_OP_NODE=$kept/op-node
+# For blobs, where another judge has installed it.
+for anvil in "$here"/../../../testnet/evm/judges/node_modules/@foundry-rs/anvil-*/bin/anvil "$here"/../nitro/node_modules/@foundry-rs/anvil-*/bin/anvil; do
+  if [ -z "${LOCKSTEP_ANVIL:-}" ] && [ -x "$anvil" ] && "$anvil" --version >/dev/null 2>&1; then export LOCKSTEP_ANVIL=$anvil; fi
+done
 cargo test --release -p lockstep-adapters --test run -- op_geth:: op_node:: --nocapture

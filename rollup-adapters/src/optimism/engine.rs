@@ -152,3 +152,17 @@ fn judge(status: Status, what: &'static str) -> Result<(), EngineError> {
         other => Err(EngineError::Answer(format!("with status {other}"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_requests_are_told_in_two_ways() {
+        for told in ["null", "[]"] {
+            let text = format!(r#"{{"executionPayload":{{}},"executionRequests":{told}}}"#);
+            let envelope: Envelope = serde_json::from_str(&text).expect("an envelope");
+            assert_eq!(envelope.execution_requests.unwrap_or_default(), Vec::<Value>::new());
+        }
+    }
+}

@@ -21,14 +21,14 @@ use crate::world::rpc;
 /// The first account of every development node.
 const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
 
-struct Anvil {
+pub(crate) struct Anvil {
     child: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Anvil {
     /// `None`, and a line that says so, where there is no anvil.
-    async fn start(arguments: &[&str]) -> Option<Self> {
+    pub(crate) async fn start(arguments: &[&str]) -> Option<Self> {
         let program = std::env::var("LOCKSTEP_ANVIL").unwrap_or_else(|_| "anvil".into());
         let child = Command::new(&program)
             .args(["--port", "0"])

@@ -10,12 +10,12 @@ use alloy_primitives::hex;
 use lockstep_adapters::settings::optimism::POST_EXAMPLE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::world::{BATCHER, Client, Miner, Wallet, World, until};
+use crate::world::{BATCHER, Miner, Wallet, World, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lockstep-rollup");
 
 /// Ends with the test, however that ends.
-struct Program(Child);
+pub(crate) struct Program(Child);
 
 impl Drop for Program {
     fn drop(&mut self) {
@@ -31,7 +31,7 @@ fn run(arguments: &[&str]) -> (bool, String) {
 }
 
 /// The example, with what is here instead of what it says.
-fn configure(world: &World, client: &Client, port: u16) -> PathBuf {
+pub(crate) fn configure(world: &World, rpc: &str, l1: &str, port: u16) -> PathBuf {
     let folder = world.folder.path();
     let write = |name: &str, text: &str| {
         let path = folder.join(name);
@@ -42,8 +42,8 @@ fn configure(world: &World, client: &Client, port: u16) -> PathBuf {
     std::fs::set_permissions(key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("permissions");
     write("rollup.json", &world.json);
     let text = POST_EXAMPLE
-        .replace("http://127.0.0.1:8545", &client.rpc)
-        .replace("http://127.0.0.1:9545", &world.l1.rpc_url())
+        .replace("http://127.0.0.1:8545", rpc)
+        .replace("http://127.0.0.1:9545", l1)
         .replace("127.0.0.1:7301", &format!("127.0.0.1:{port}"))
         .replace("enough_bytes = 200000", "enough_bytes = 1")
         .replace("max_delay_seconds = 120", "max_delay_seconds = 0")
@@ -60,7 +60,7 @@ async fn get(port: u16, path: &str) -> Option<String> {
     Some(text)
 }
 
-fn start(config: &Path) -> Program {
+pub(crate) fn start(config: &Path) -> Program {
     let program = Command::new(PROGRAM)
         .args(["post", "optimism", "--log", "warn", "--config"])
         .arg(config)
@@ -79,7 +79,7 @@ async fn the_poster_posts_tells_survives_a_kill_and_ends_cleanly() {
     world.wait_for_head(&client).await;
     let miner = Miner::start(&world.l1);
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
-    let config = configure(&world, &client, port);
+    let config = configure(&world, &client.rpc, &world.l1.rpc_url(), port);
     // Killed once, early: what it had begun is found on L1 or in its pool.
     let first = start(&config);
     while get(port, "/status").await.is_none() {

@@ -36,7 +36,7 @@ fn find(variable: &str, name: &str) -> Option<PathBuf> {
     None
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port()
 }
 
@@ -224,8 +224,9 @@ pub(crate) struct At {
 }
 
 impl OpNode {
-    /// On `geth`, which only it drives; L1 and its beacon API are at these URLs. `None` where there is none.
-    pub(crate) async fn start(world: &World, geth: &OpGeth, l1: &str, beacon: &str) -> Option<Self> {
+    /// On `geth`, which only it drives; L1 and its beacon API are at these URLs, and L1 makes a block each twelve seconds. `extra`
+    /// flags are for an L1 that is not quite one. `None` where there is no op-node.
+    pub(crate) async fn start(world: &World, geth: &OpGeth, l1: &str, beacon: &str, extra: &[&str]) -> Option<Self> {
         let program = find("LOCKSTEP_OP_NODE", "op-node")?;
         let folder = geth.folder.path();
         std::fs::write(folder.join("rollup.json"), &world.json).expect("written");
@@ -236,7 +237,9 @@ impl OpNode {
             .arg(format!("--l1={l1}"))
             .args(["--l1.rpckind=standard", "--l1.http-poll-interval=200ms", "--l1.epoch-poll-interval=1s"])
             .arg(format!("--l1.beacon={beacon}"))
-            .arg("--l1.beacon.ignore=true")
+            // For what stands in for a beacon node here, and does not tell of itself.
+            .args(["--l1.beacon.ignore=true", "--l1.beacon.slot-duration-override=12"])
+            .args(extra)
             .arg(format!("--l2={}", geth.engine))
             .arg(format!("--l2.jwt-secret={}", geth.jwt().display()))
             .arg("--l2.enginekind=geth")
