@@ -24,6 +24,7 @@ use lockstep_protocol::{
 };
 use tokio::time::Instant;
 
+pub use crate::config::Config;
 use crate::{
     bundle::{BuildError, BundleBuilder},
     error::{CheckError, ConfigError, Error, Fault},
@@ -32,42 +33,6 @@ use crate::{
     rpc,
     trust::{Proven, Trust},
 };
-
-/// How a client behaves.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// URLs of nodes, `http://` or `ws://`; with the feature `tls` also `https://` and `wss://`. Both protocols are
-    /// expected under one address, as a node serves them.
-    pub nodes: Vec<String>,
-    /// A node that does not answer a call within this is passed over.
-    pub call_timeout: Duration,
-    /// A question is given up after this.
-    pub deadline: Duration,
-    /// How often all nodes are gone through before a question is given up.
-    pub rounds: u32,
-    /// A node whose proven state is more heights behind what is known to be final is passed over.
-    pub max_lag: u64,
-    /// How long a node is asked to hold a question for a bundle's outcome before the proof is fetched anyway.
-    pub wait_slice: Duration,
-    /// How a lane is followed.
-    pub follow: crate::follow::FollowConfig,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            nodes: Vec::new(),
-            call_timeout: Duration::from_secs(3),
-            deadline: Duration::from_secs(15),
-            rounds: 4,
-            // At the shortest block interval that was measured, a few seconds.
-            max_lag: 256,
-            // Two heartbeats of an idle network: a node that says nothing for that long is worth doubting.
-            wait_slice: Duration::from_secs(2),
-            follow: crate::follow::FollowConfig::default(),
-        }
-    }
-}
 
 /// A client of one network over several nodes. Cheap to clone; all clones share what they know of the nodes.
 #[derive(Clone)]

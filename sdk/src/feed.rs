@@ -19,12 +19,14 @@ use tokio::time::Instant;
 use crate::{
     client::Client,
     error::{CheckError, Error, Fault, Faults},
-    follow::{FollowError, MAX_PAGE_ITEMS, Missing, Track},
     node::Node,
     nodes::pause,
     rpc,
+    track::{FollowError, Missing, Track},
 };
 
+/// Items in a page or fewer: more is nothing that an honest node sends.
+pub const MAX_PAGE_ITEMS: usize = 4_096;
 /// After a failure to subscribe anywhere, ranges are asked for during this long.
 const RESUBSCRIBE: Duration = Duration::from_secs(5);
 /// Height before the one to join at where an anchor is looked for first; the distance doubles until there is one.

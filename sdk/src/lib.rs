@@ -66,6 +66,7 @@
 
 pub mod bundle;
 pub mod client;
+mod config;
 pub mod decision;
 pub mod error;
 mod feed;
@@ -77,6 +78,7 @@ pub mod reports;
 mod rpc;
 mod settlements;
 pub mod submit;
+mod track;
 pub mod transfer;
 pub mod trust;
 

@@ -12,11 +12,12 @@ use std::{
     time::Duration,
 };
 
+use lockstep_protocol::{refusal::Refusal, rpc::QueryError};
 use rand::Rng;
 use tokio::time::Instant;
 
 use crate::{
-    client::Config,
+    config::Config,
     error::{ConfigError, Error, Fault, Faults},
     node::{Node, NodeStats},
 };
@@ -146,14 +147,25 @@ impl Nodes {
 
 /// Whether the same question to the same node may be answered soon.
 fn worth_another_try(fault: &Fault) -> bool {
-    use lockstep_protocol::rpc::QueryError;
     match fault {
         Fault::Unreachable { .. } | Fault::Timeout { .. } | Fault::Rpc { .. } | Fault::Behind { .. } => true,
         Fault::Query(query) => matches!(query, QueryError::NotReady { .. }),
-        Fault::Refused(refusal) => crate::submit::passes_by_itself(refusal),
+        Fault::Refused(refusal) => passes_by_itself(refusal),
         Fault::Fact(refused) => refused.reason == "not_ready",
         Fault::Malformed { .. } | Fault::Lie(_) | Fault::Nothing { .. } => false,
     }
+}
+
+/// The refusal may be gone soon without anybody's doing, or is one node's alone.
+pub(crate) fn passes_by_itself(refusal: &Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::NotReady { .. }
+            | Refusal::PoolFull { .. }
+            | Refusal::BodyFull
+            | Refusal::LaneFull { .. }
+            | Refusal::CancelPending
+    )
 }
 
 /// Waits before round `round + 1`, at most until `deadline`. Jittered, so that clients do not return in step.

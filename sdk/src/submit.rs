@@ -18,7 +18,7 @@ use crate::{
     client::Client,
     error::{CheckError, Error, Fault, Faults},
     node::Node,
-    nodes::pause,
+    nodes::{passes_by_itself, pause},
     reports::{MAX_REPORTS, REPORTS_PER_PAGE, fetch, fetch_range},
     rpc,
     trust::Evidence,
@@ -262,18 +262,6 @@ impl Client {
             }
         }
     }
-}
-
-/// The refusal may be gone soon without anybody's doing, or is one node's alone.
-pub(crate) fn passes_by_itself(refusal: &Refusal) -> bool {
-    matches!(
-        refusal,
-        Refusal::NotReady { .. }
-            | Refusal::PoolFull { .. }
-            | Refusal::BodyFull
-            | Refusal::LaneFull { .. }
-            | Refusal::CancelPending
-    )
 }
 
 /// The refusal may mean that the bundle has its outcome: the proof tells, as soon as its height is reached.
