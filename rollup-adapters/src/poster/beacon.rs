@@ -100,14 +100,20 @@ impl Beacon {
                 header.timestamp.saturating_sub(clock.genesis_time) / clock.seconds_per_slot.max(1)
             }
         };
-        let list: Vec<String> = hashes.iter().map(B256::to_string).collect();
-        let path = format!("/eth/v1/beacon/blobs/{slot}?versioned_hashes={}", list.join(","));
-        let Data { data }: Data<Vec<Bytes>> = self.get(&path).await?;
+        // One at a time: some nodes want several hashes in one parameter with commas, others in a parameter each.
+        let mut data = Vec::with_capacity(hashes.len());
+        for hash in hashes {
+            let path = format!("/eth/v1/beacon/blobs/{slot}?versioned_hashes={hash}");
+            let Data { data: found }: Data<Vec<Bytes>> = self.get(&path).await?;
+            data.extend(found);
+        }
         // Commitments are checked away from the thread that serves everything else: each takes milliseconds.
         let checked = tokio::task::spawn_blocking(move || {
             data.into_iter().map(|blob| (versioned_hash(&blob), blob)).collect::<Vec<_>>()
         });
-        let checked = checked.await.map_err(|error| BeaconError::Answer { path, detail: error.to_string() })?;
+        let checked = checked
+            .await
+            .map_err(|error| BeaconError::Answer { path: format!("blobs of {slot}"), detail: error.to_string() })?;
         let find = |hash: &B256| {
             let found = checked.iter().find(|(of, _)| of.as_ref() == Some(hash));
             found.map(|(_, blob)| blob.to_vec()).ok_or(BeaconError::Missing { hash: *hash, number: header.number })
@@ -143,5 +149,53 @@ impl Beacon {
             Ok(result) => result,
             Err(_) => Err(fail(format!("no answer within {} s", TIMEOUT.as_secs()))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    // Nodes that take several hashes take them with commas (anvil), or in a parameter each (what Nitro's client sends: 6dce8d139,
+    // `util/headerreader/blob_client.go`, `getBlobs`). This one takes one, as all do.
+    #[tokio::test]
+    async fn several_blobs_are_had_from_nodes_however_they_want_to_be_asked_for_several() {
+        let blobs: Vec<Vec<u8>> = (1..4).map(|value| [[0; 31].as_slice(), &[value], &[0; 131_040]].concat()).collect();
+        let hashes: Vec<B256> = blobs.iter().map(|blob| versioned_hash(blob).expect("a blob")).collect();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let beacon = Beacon::new(&format!("http://{}", listener.local_addr().expect("an address")), Slots::Number);
+        let held: Vec<(String, String)> = hashes
+            .iter()
+            .zip(&blobs)
+            .map(|(hash, blob)| {
+                (format!("/eth/v1/beacon/blobs/7?versioned_hashes={hash}"), Bytes::from(blob.clone()).to_string())
+            })
+            .collect();
+        let node = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.expect("accepts");
+                let mut request = vec![0; 4_096];
+                let read = stream.read(&mut request).await.expect("reads");
+                let request = String::from_utf8_lossy(&request[..read]).into_owned();
+                let path = request.split(' ').nth(1).unwrap_or_default();
+                let (status, body) = match held.iter().find(|(of, _)| of == path) {
+                    Some((_, blob)) => ("200 OK", format!(r#"{{"data":["{blob}"]}}"#)),
+                    None => ("400 Bad Request", String::new()),
+                };
+                let answer =
+                    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+                stream.write_all(answer.as_bytes()).await.expect("writes");
+            }
+        });
+        let header = L1Header { number: 7, ..L1Header::default() };
+        assert_eq!(beacon.blobs(&header, &hashes).await, Ok(blobs.clone()));
+        assert_eq!(beacon.blobs(&header, &hashes[1..2]).await, Ok(blobs[1..2].to_vec()));
+        assert!(matches!(beacon.blobs(&header, &[B256::ZERO]).await, Err(BeaconError::Answer { .. })));
+        node.abort();
     }
 }
