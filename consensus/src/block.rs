@@ -9,19 +9,17 @@ use bytes::{BufMut, Bytes};
 use commonware_codec::{Buf, Copying, DecodeExt, EncodeSize, Error as CodecError, RangeCfg, Read, ReadExt, Write};
 use commonware_consensus::{
     Block as ConsensusBlock, BoundedBlock, CertifiableBlock, Heightable,
+    marshal::{core::Mailbox, standard::Standard},
     types::{Epoch, Height as LogHeight, Round, View},
 };
 use commonware_cryptography::{Blake3, Digestible, Hasher, keccak256};
 use commonware_storage::{merkle::Family as _, mmr};
 use lockstep_protocol::{
-    header::{HEADER_BYTES, Header},
-    ids::{Hash32, Height},
+    header::{HEADER_BYTES, Header, L1Origin},
+    ids::{Hash32, Height, NetworkId},
 };
 
-use crate::{
-    machine::Genesis,
-    types::{Context, Digest, PublicKey},
-};
+use crate::types::{Context, Digest, PublicKey, Scheme};
 
 /// Longest encoding of a body's length: a `u32` as a varint.
 const LENGTH_BYTES_MAX: usize = 5;
@@ -34,6 +32,29 @@ pub struct Block {
     digest: Digest,
     body: Bytes,
 }
+
+/// The facts that every validator must agree on before the first block. They become the header of block 0.
+///
+/// The authenticated state is empty at genesis: allocations are written by the block at height 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Genesis {
+    /// The network, part of every signed domain.
+    pub network: NetworkId,
+    /// Milliseconds since the Unix epoch.
+    pub timestamp_ms: u64,
+    /// A hash of the genesis configuration; stands where later headers name their body.
+    pub config: Hash32,
+    /// Root of the lane tree before the first block.
+    pub lanes: Hash32,
+    /// The L1 block from which the log starts.
+    pub l1: L1Origin,
+}
+
+/// Blocks are disseminated whole.
+pub(crate) type Variant = Standard<Block>;
+
+/// The archive of final blocks, and the way to ask for any block.
+pub(crate) type Archive = Mailbox<Scheme, Variant>;
 
 /// Why a header and a body do not make a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

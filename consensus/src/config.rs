@@ -13,8 +13,9 @@ use commonware_storage::{mmr, qmdb::any::ordered::fixed::Operation};
 use commonware_utils::{NZU64, sequence::FixedBytes};
 
 use crate::{
-    machine::RECORD_BYTES,
-    types::{Digest, Scheme, Variant},
+    block::Variant,
+    record::RECORD_BYTES,
+    types::{Digest, Scheme},
 };
 
 /// Operations of the state that one peer serves at once. All validators must use the same, or state sync stays silent.

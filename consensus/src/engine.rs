@@ -44,7 +44,7 @@ use tracing::warn;
 
 use crate::{
     application::{Execution, Tamper},
-    block::{Block, StateRoots},
+    block::{Archive, Block, StateRoots, Variant},
     channels::{GOSSIP_QUEUE, Peers, gossip},
     config::{Join, Limits, Retention, SYNC_BATCH, Timing},
     handle::{Handle, Live, Shared},
@@ -54,7 +54,7 @@ use crate::{
     repeat::Noted,
     storage::{self, Sizes},
     tip::Tip,
-    types::{Archive, Database, PublicKey, STRATEGY, Scheme, State, Variant},
+    types::{Database, PublicKey, STRATEGY, Scheme, State},
 };
 
 /// The only epoch, until validator sets change.

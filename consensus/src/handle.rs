@@ -21,32 +21,16 @@ use lockstep_protocol::{
     limits::MAX_DESCENDANTS,
 };
 
+pub use crate::reader::{Proven, Stopped};
 use crate::{
-    block::Block,
+    block::{Archive, Block},
     config::GOSSIP_BYTES_MAX,
     finality::certificate,
-    machine::{Key, Record, Records},
+    machine::{Key, Records},
     pacing::Waker,
     reader::Reader,
     tip::Tip,
-    types::Archive,
 };
-
-/// A record, or its absence, proven against the state root of a header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proven {
-    /// The header whose `state` the proof leads to: the applied tip when the proof was made.
-    pub header: Header,
-    /// The record; `None` if the key is absent.
-    pub record: Option<Record>,
-    /// For [`crate::proof::verify`].
-    pub proof: Bytes,
-}
-
-/// The log has stopped and answers no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the log has stopped")]
-pub struct Stopped;
 
 /// A message was not sent to the other validators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -36,6 +36,7 @@ pub mod node;
 mod pacing;
 pub mod proof;
 mod reader;
+mod record;
 mod repeat;
 pub mod simulate;
 mod storage;

@@ -7,27 +7,19 @@
 //! and has [`Machine::apply`] reproduce the same [`Outcome`]; the roots in the header are compared by the log. A block
 //! that is final on disk is handed to [`Machine::finalized`].
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use bytes::Bytes;
 use lockstep_protocol::{
     header::{Header, L1Origin},
-    ids::{Hash32, Height, NetworkId},
+    ids::{Hash32, Height},
 };
 
 use crate::block::Block;
-
-/// Where a record lives in the authenticated state.
-pub type Key = [u8; 32];
-
-/// A record of the authenticated state. Fixed size: shorter content is padded by the application.
-pub type Record = [u8; RECORD_BYTES];
-
-/// Length of a [`Record`]. State sync has no stock support for values of varying length.
-pub const RECORD_BYTES: usize = 256;
-
-/// Records by key; `None` is a record that is absent, or in an [`Outcome`] one that is deleted.
-pub type Records = BTreeMap<Key, Option<Record>>;
+pub use crate::{
+    block::Genesis,
+    record::{Key, RECORD_BYTES, Record, Records},
+};
 
 /// The deterministic state machine that the log drives.
 ///
@@ -83,23 +75,6 @@ pub trait Machine: Send + Sync + 'static {
     /// before a crash: an index compares its own height with [`Handle::tip`](crate::handle::Handle::tip) at start and
     /// reads what it missed with [`Handle::block`](crate::handle::Handle::block).
     fn finalized(&self, block: &Block);
-}
-
-/// The facts that every validator must agree on before the first block. They become the header of block 0.
-///
-/// The authenticated state is empty at genesis: allocations are written by the block at height 1.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Genesis {
-    /// The network, part of every signed domain.
-    pub network: NetworkId,
-    /// Milliseconds since the Unix epoch.
-    pub timestamp_ms: u64,
-    /// A hash of the genesis configuration; stands where later headers name their body.
-    pub config: Hash32,
-    /// Root of the lane tree before the first block.
-    pub lanes: Hash32,
-    /// The L1 block from which the log starts.
-    pub l1: L1Origin,
 }
 
 /// What a leader would like to order.

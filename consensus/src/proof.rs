@@ -17,7 +17,7 @@ use commonware_storage::{
 use commonware_utils::sequence::FixedBytes;
 use lockstep_protocol::ids::Hash32;
 
-use crate::machine::{Key, RECORD_BYTES, Record};
+use crate::record::{Key, RECORD_BYTES, Record};
 
 /// First byte of a proof that a record is present.
 pub const PRESENT: u8 = 1;

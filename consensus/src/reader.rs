@@ -2,6 +2,7 @@
 //!
 //! Erases the runtime from the authenticated state, so that a [`Handle`](crate::handle::Handle) has no type parameter.
 
+use bytes::Bytes;
 use commonware_codec::Encode;
 use commonware_runtime::Spawner;
 use commonware_storage::Context as StorageContext;
@@ -10,12 +11,27 @@ use futures::{FutureExt, future::BoxFuture};
 use lockstep_protocol::{header::Header, ids::Hash32};
 
 use crate::{
-    handle::{Proven, Stopped},
-    machine::{Key, Records},
     proof::{ABSENT, PRESENT},
+    record::{Key, Record, Records},
     tip::Tip,
     types::State,
 };
+
+/// A record, or its absence, proven against the state root of a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proven {
+    /// The header whose `state` the proof leads to: the applied tip when the proof was made.
+    pub header: Header,
+    /// The record; `None` if the key is absent.
+    pub record: Option<Record>,
+    /// For [`crate::proof::verify`].
+    pub proof: Bytes,
+}
+
+/// The log has stopped and answers no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the log has stopped")]
+pub struct Stopped;
 
 /// The state at the applied tip.
 pub(crate) trait Reader: Send + Sync {

@@ -2,17 +2,14 @@
 //!
 //! Every generic parameter of the consensus stack is chosen here, once.
 
-use commonware_consensus::{
-    marshal::{core::Mailbox, standard::Standard},
-    simplex::{scheme::bls12381_threshold::standard, types as simplex},
-};
+use commonware_consensus::simplex::{scheme::bls12381_threshold::standard, types as simplex};
 use commonware_cryptography::{Blake3, bls12381::primitives::variant::MinSig, ed25519, keccak256};
 use commonware_glue::stateful::db::Shared;
 use commonware_parallel::Sequential;
 use commonware_storage::{mmr, qmdb::current::ordered::fixed, translator::EightCap};
 use commonware_utils::sequence::FixedBytes;
 
-use crate::{block::Block, machine::RECORD_BYTES, proof::CHUNK_BYTES};
+use crate::{proof::CHUNK_BYTES, record::RECORD_BYTES};
 
 /// Who a validator is: its transport key.
 pub(crate) type PublicKey = ed25519::PublicKey;
@@ -28,12 +25,6 @@ pub(crate) type Finalization = simplex::Finalization<Scheme, Digest>;
 
 /// The round, leader and parent of a proposal.
 pub(crate) type Context = simplex::Context<Digest, PublicKey>;
-
-/// Blocks are disseminated whole.
-pub(crate) type Variant = Standard<Block>;
-
-/// The archive of final blocks, and the way to ask for any block.
-pub(crate) type Archive = Mailbox<Scheme, Variant>;
 
 /// Signatures and hashes are computed on the task that needs them: four validators share two cores in the testnet.
 pub(crate) type Strategy = Sequential;

@@ -10,7 +10,7 @@
 mod metrics;
 mod wire;
 
-pub use metrics::{GossipMetrics, ValidatorLabel};
+pub use metrics::GossipMetrics;
 pub use wire::Announcement;
 
 use std::{

@@ -14,6 +14,7 @@ pub mod heads;
 pub mod index;
 pub mod keys;
 pub mod l1;
+pub mod labels;
 pub mod metrics;
 pub mod node;
 pub mod pool;

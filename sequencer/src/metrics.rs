@@ -26,9 +26,10 @@ use crate::{
     gossip::Gossip,
     heads::HeadsMetrics,
     index::Applied,
-    pool::{Pool, ReasonLabel},
+    labels::ReasonLabel,
+    pool::Pool,
     public,
-    rpc::{CallMetrics, LevelsMetrics, SubscriptionMetrics},
+    rpc::metrics::{CallMetrics, LevelsMetrics, SubscriptionMetrics},
 };
 
 /// A node's numbers.

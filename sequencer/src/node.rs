@@ -13,13 +13,13 @@
 //!  rollup nodes --> heads --> facts <--> gossip, rpc, state; candidate --> log
 //! ```
 
+mod error;
+mod process;
 mod rollups;
 
 use std::{
     future::Future,
-    io::IsTerminal,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -27,12 +27,12 @@ use std::{
 use lockstep_consensus::{
     config::{Join, Limits, Retention},
     handle::Handle,
-    keys::{Group, KeyError},
+    keys::Group,
     node::{Config as LogConfig, Node as Log, StartError},
 };
 use lockstep_protocol::{
     account::AccountRecord,
-    genesis::{Genesis, GenesisError},
+    genesis::Genesis,
     ids::{Account, Height, RollupId},
     limits::MAX_BODY_BYTES,
 };
@@ -45,20 +45,22 @@ use tracing::{debug, error, info};
 use crate::{
     admission::Admission,
     application::{Application, FINALIZED_QUEUE},
-    config::{Config, Log as LogOutput, LogFormat},
+    config::Config,
     gossip::Gossip,
-    heads::SignedError,
     index::{
         Applied, Index, IndexError,
         feed::Feed,
         follow::{catch_up, follow},
     },
-    keys::{self, KeysError},
+    keys,
     metrics::Metrics,
     pool::{Pool, PoolConfig, StateView},
     public::{self, Lent},
-    rpc::{self, Levels, Outcomes, Server, ServerError, Service},
+    rpc::{self, Levels, Outcomes, Server, Service},
 };
+
+pub use error::NodeError;
+pub use process::{block_on, init_log, terminated};
 
 /// Longest wait for calls that run when the node is stopped: most waits for a bundle are longer, and can be asked again.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
@@ -66,58 +68,15 @@ const STOP_PATIENCE: Duration = Duration::from_secs(1);
 const RELEASE_INTERVAL: Duration = Duration::from_millis(2);
 /// How often it is looked whether the log still runs.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
-/// More threads than this have nothing to do.
-const THREADS_MAX: usize = 8;
-
-/// Why a node does not start, or does not run any more.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    /// Keys or genesis.
-    #[error(transparent)]
-    Keys(#[from] KeysError),
-    /// The keys are not of this network.
-    #[error("{0}: the files under [keys] and the genesis belong to different networks or validators")]
-    Group(KeyError),
-    /// The genesis is wrong.
-    #[error(transparent)]
-    Genesis(#[from] GenesisError),
-    /// The index.
-    #[error(transparent)]
-    Index(#[from] IndexError),
-    /// The record of signed heads.
-    #[error("{0}. Without it this validator could sign two blocks of one number")]
-    Heads(#[from] SignedError),
-    /// The log.
-    #[error("the log does not start: {0}")]
-    Log(#[from] StartError),
-    /// The log ended by itself.
-    #[error("the log has ended; the cause is above. Starting the node again recovers what can be recovered")]
-    LogEnded,
-    /// The RPC.
-    #[error(transparent)]
-    Rpc(#[from] ServerError),
-    /// The public network does not start.
-    #[error("the public network does not start: {0}. Leave [public] out to run without it")]
-    Public(#[from] public::StartError),
-    /// The public network ended by itself.
-    #[error("the public network has ended: {0}")]
-    PublicEnded(public::Stopped),
-    /// The operating system gives no thread.
-    #[error("cannot start a thread: {0}")]
-    Thread(#[from] std::io::Error),
-    /// The old index cannot be deleted.
-    #[error("cannot delete {path}: {source}")]
-    Delete {
-        /// Which file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-}
 
 /// A running node.
 pub struct Node {
     log: Log,
+    around: Around,
+}
+
+/// What runs around the log.
+struct Around {
     server: Server,
     public: Option<public::Service>,
     index: Arc<Index>,
@@ -189,7 +148,7 @@ impl Parts {
             peers: config.p2p.peers.iter().map(|(name, address)| (*name, *address)).collect(),
             directory: config.log_folder(),
             local: config.p2p.local,
-            threads: threads(config),
+            threads: process::threads(config.threads),
             timing: config.timing(),
             limits: Limits { body_bytes_max: MAX_BODY_BYTES },
             retention: match config.retention.blocks {
@@ -208,7 +167,7 @@ impl Node {
         let index = parts.index.clone();
         let log = start_log(parts.log_config(config)?, parts.application.clone()).await?;
         match Self::join(config, parts, &log).await {
-            Ok(joined) => Ok(joined.with(log)),
+            Ok(around) => Ok(Self { log, around }),
             Err(error) => {
                 stop_log(log).await;
                 released(&index).await;
@@ -218,7 +177,7 @@ impl Node {
     }
 
     /// Joins the parts to a log that runs.
-    async fn join(config: &Config, parts: Parts, log: &Log) -> Result<Joined, NodeError> {
+    async fn join(config: &Config, parts: Parts, log: &Log) -> Result<Around, NodeError> {
         let Parts { genesis, index, pool, application, blocks } = parts;
         let handle = log.handle();
         let facts = application.facts().clone();
@@ -287,22 +246,22 @@ impl Node {
         tasks.extend(watchers.into_iter().map(|watcher| tokio::spawn(watcher.watch())));
         tasks.push(tokio::spawn(wake_waiters(pool, outcomes)));
         tasks.push(receive_gossip(gossip, handle)?);
-        Ok(Joined { server, public, index, service, stop_following, following, tasks })
+        Ok(Around { server, public, index, service, stop_following, following, tasks })
     }
 
     /// Where its RPC listens.
     pub fn rpc_address(&self) -> SocketAddr {
-        self.server.address()
+        self.around.server.address()
     }
 
     /// Its index.
     pub fn index(&self) -> &Arc<Index> {
-        &self.index
+        &self.around.index
     }
 
     /// What its RPC answers from.
     pub fn service(&self) -> &Arc<Service> {
-        &self.service
+        &self.around.service
     }
 
     /// Runs until `stop` is ready, or until a part fails; then stops what still runs.
@@ -312,25 +271,26 @@ impl Node {
         let failure = loop {
             tokio::select! {
                 () = &mut stop => break None,
-                ended = &mut self.following => {
+                ended = &mut self.around.following => {
                     let ended = ended.expect("following the log does not panic");
                     break Some(ended.err().map_or(NodeError::LogEnded, NodeError::Index));
                 }
-                ended = public_ended(&mut self.public) => break Some(NodeError::PublicEnded(ended)),
+                ended = public_ended(&mut self.around.public) => break Some(NodeError::PublicEnded(ended)),
                 _ = looks.tick() => if self.log.has_ended() { break Some(NodeError::LogEnded) },
             }
         };
         match failure {
             None => {
-                info!(height = %self.index.height(), "stopping");
+                info!(height = %self.index().height(), "stopping");
                 self.stop().await
             }
             Some(failure) => {
                 error!(%failure, "stopping");
-                self.server.stop(STOP_PATIENCE).await;
-                drop(self.public);
-                end(self.tasks).await;
-                stop_log(self.log).await;
+                let Self { log, around } = self;
+                around.server.stop(STOP_PATIENCE).await;
+                drop(around.public);
+                end(around.tasks).await;
+                stop_log(log).await;
                 Err(failure)
             }
         }
@@ -338,7 +298,8 @@ impl Node {
 
     /// Stops the node: first who asks, then what answers, then the log. Its folder is free when this returns.
     pub async fn stop(self) -> Result<(), NodeError> {
-        let Self { log, server, public, index, service, stop_following, following, tasks } = self;
+        let Self { log, around } = self;
+        let Around { server, public, index, service, stop_following, following, tasks } = around;
         server.stop(STOP_PATIENCE).await;
         let public = match public {
             Some(public) => public.shutdown().await,
@@ -354,24 +315,6 @@ impl Node {
         info!(height = %index.height(), "stopped");
         followed?;
         public.map_err(NodeError::PublicEnded)
-    }
-}
-
-/// A node but for its log.
-struct Joined {
-    server: Server,
-    public: Option<public::Service>,
-    index: Arc<Index>,
-    service: Arc<Service>,
-    stop_following: oneshot::Sender<()>,
-    following: JoinHandle<Result<(), IndexError>>,
-    tasks: Vec<JoinHandle<()>>,
-}
-
-impl Joined {
-    fn with(self, log: Log) -> Node {
-        let Self { server, public, index, service, stop_following, following, tasks } = self;
-        Node { log, server, public, index, service, stop_following, following, tasks }
     }
 }
 
@@ -485,55 +428,9 @@ async fn stop_log(log: Log) {
     tokio::task::spawn_blocking(move || log.stop()).await.expect("stopping the log does not panic");
 }
 
-fn threads(config: &Config) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    if config.threads == 0 { cores.min(THREADS_MAX) } else { config.threads }
-}
-
 fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Ready when the process is told to stop: Ctrl-C, or SIGTERM where there is such a thing.
-pub async fn terminated() {
-    #[cfg(unix)]
-    {
-        let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-        if let Ok(mut terminate) = terminate {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
-        }
-    }
-    let _ = tokio::signal::ctrl_c().await;
-}
-
-/// Runs a node's future on a runtime of its own.
-pub fn block_on<T>(threads: usize, future: impl Future<Output = T>) -> Result<T, NodeError> {
-    let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads.min(THREADS_MAX))
-        .thread_name("node")
-        .enable_all()
-        .build()?;
-    let result = runtime.block_on(future);
-    // What is durable is durable; a question that still runs has nobody to answer to.
-    runtime.shutdown_timeout(STOP_PATIENCE);
-    Ok(result)
-}
-
-/// Starts to log as the configuration says. A program that logs already keeps its own way.
-pub fn init_log(config: &LogOutput) {
-    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(&config.filter);
-    let color = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color);
-    let _ = match config.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ mod verified;
 mod view;
 mod waiting;
 
-pub use metrics::{PoolMetrics, ReasonLabel};
+pub use metrics::PoolMetrics;
 pub use view::StateView;
 
 pub(crate) use outbox::{Item, Load};

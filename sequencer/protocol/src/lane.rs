@@ -21,7 +21,7 @@ use crate::{
     header::Header,
     ids::{BundleId, Hash32, Height, NetworkId, RollupId, SettlementId},
     limits::{MAX_BUNDLES_PER_BODY, MAX_LANE_ITEM_BYTES, MAX_LANE_PATH, MAX_TRANSACTIONS_PER_LEG},
-    settlement::decision,
+    settlement::chain::chain,
     tree::{climb, leaf_hash},
     wire::{self, Wire},
 };
@@ -134,7 +134,7 @@ impl LaneLeaf {
 
     /// The lane after a decision: see `settlement::decision`.
     pub fn decide(self, settlement: SettlementId, outcome: u8) -> Self {
-        let decisions = decision::chain(self.decisions, settlement, outcome);
+        let decisions = chain(self.decisions, settlement, outcome);
         Self { decision_sequence: self.decision_sequence + 1, decisions, ..self }
     }
 

@@ -53,6 +53,7 @@ pub mod account;
 pub mod body;
 pub mod bundle;
 pub mod certificate;
+mod decimal;
 mod digest;
 pub mod evidence;
 pub mod fees;

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Address20, AssetId, Height, NetworkId, RollupId, SettlementId};
-use crate::settlement::transfer::decimal;
 
 /// A refusal. In JSON: `{"reason":"expired","validUntil":120,"height":121}`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -101,13 +100,13 @@ pub enum Refusal {
         from: RollupId,
         to: RollupId,
         asset: AssetId,
-        #[serde(with = "decimal")]
+        #[serde(with = "crate::decimal")]
         available: u128,
     },
     #[error("the account may put {available} more of asset {asset} under way")]
     AccountCapReached {
         asset: AssetId,
-        #[serde(with = "decimal")]
+        #[serde(with = "crate::decimal")]
         available: u128,
     },
     #[error("the account has {open} open settlements, at most {max} are allowed")]

@@ -43,6 +43,6 @@ fn more_than_can_be_checked_is_refused_at_once() {
     });
     assert_eq!(answers.1.unwrap_err().reason(), "not_ready");
     assert_eq!(answers.0, Err(stopping()), "and a node that stops says so");
-    let counted = pool.metrics().refused.get_or_create(&crate::pool::ReasonLabel { reason: "not_ready" }).get();
+    let counted = pool.metrics().refused.get_or_create(&crate::labels::ReasonLabel { reason: "not_ready" }).get();
     assert_eq!(counted, 1);
 }

@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{gossip::ValidatorLabel, pool::ReasonLabel};
+use crate::labels::{ReasonLabel, ValidatorLabel};
 
 /// The numbers of facts.
 #[derive(Default)]

@@ -2,17 +2,11 @@
 
 use lockstep_protocol::ids::Hash32;
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
 
-/// Which validator.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ValidatorLabel {
-    /// Its ed25519 key in hexadecimal.
-    pub validator: String,
-}
+use crate::labels::ValidatorLabel;
 
 /// The gossip's numbers.
 #[derive(Default)]

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     fixture::*,
+    labels::ValidatorLabel,
     pool::{Standing, Usage},
 };
 

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use borsh::{BorshDeserialize, BorshSerialize};
 use lockstep_protocol::{
     header::Header,
     ids::{BundleId, Hash32, Height, RollupId, SettlementId},
     lane::LaneLeaf,
     report::Report,
+    settlement::{Intent, LaneDecision},
     state::{Key, Record},
 };
-
-use super::settlements::{DecisionRow, SettlementRow};
 
 /// Rows of consecutive heights. Later ones take the place of earlier ones.
 #[derive(Default)]
@@ -62,4 +62,26 @@ impl Layer {
         let settlements = self.settlements.len() + self.decisions.len() + self.unsettled.len();
         self.records.len() + self.bundles.len() + self.leaves.len() + self.reports.len() + settlements
     }
+}
+
+/// A settlement, as far as its record does not tell.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub(super) struct SettlementRow {
+    pub(super) intent: Intent,
+    /// The bundle and its height; none where it was only ever aborted.
+    pub(super) ordered: Option<([u8; 32], u64)>,
+    pub(super) changed: u64,
+}
+
+/// A decision of a lane.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct DecisionRow {
+    /// The block that decided.
+    pub height: Height,
+    /// The lane's chain of decisions before it.
+    pub before: Hash32,
+    /// The decision.
+    pub decision: LaneDecision,
+    /// What it is of.
+    pub intent: Intent,
 }

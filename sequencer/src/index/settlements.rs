@@ -6,15 +6,14 @@
 
 use std::collections::BTreeSet;
 
-use borsh::{BorshDeserialize, BorshSerialize};
 use lockstep_protocol::{
     body::CheckedBody,
     header::Header,
-    ids::{Hash32, Height, RollupId, SettlementId},
+    ids::{Height, RollupId, SettlementId},
     limits::{CORRIDORS_PER_PAGE, DUE_PAGES},
     rpc::{CorridorStatus, OrderedBy, RollupStatus, SettlementStatus, UnsettledPage},
     settlement::{
-        Intent, LaneDecision, Subject, decision,
+        Intent, Subject, decision,
         records::{
             DuePage, ExposurePage, RollupRecord, Seen, SettlementRecord, due_key, exposure_key, rollup_key,
             settlement_key,
@@ -24,29 +23,12 @@ use lockstep_protocol::{
     transition::Outcome,
 };
 
-use super::{Index, IndexError, layer::Layer, read_record};
-
-/// A settlement, as far as its record does not tell.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub(super) struct SettlementRow {
-    pub(super) intent: Intent,
-    /// The bundle and its height; none where it was only ever aborted.
-    pub(super) ordered: Option<([u8; 32], u64)>,
-    pub(super) changed: u64,
-}
-
-/// A decision of a lane.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct DecisionRow {
-    /// The block that decided.
-    pub height: Height,
-    /// The lane's chain of decisions before it.
-    pub before: Hash32,
-    /// The decision.
-    pub decision: LaneDecision,
-    /// What it is of.
-    pub intent: Intent,
-}
+pub use super::layer::DecisionRow;
+use super::{
+    Index, IndexError,
+    layer::{Layer, SettlementRow},
+    read_record,
+};
 
 impl Index {
     /// Where a settlement stands; none if it is not known.

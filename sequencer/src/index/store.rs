@@ -31,8 +31,7 @@ use redb::{
 
 use super::{
     IndexError,
-    layer::{BundleRow, Layer, ReportRow},
-    settlements::{DecisionRow, SettlementRow},
+    layer::{BundleRow, DecisionRow, Layer, ReportRow, SettlementRow},
 };
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");

@@ -2,10 +2,11 @@
 
 use lockstep_protocol::refusal::Refusal;
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+
+use crate::labels::ReasonLabel;
 
 /// Reasons that are exported from the start, so that a zero is a zero and not a gap.
 const REASONS: [&str; 20] = [
@@ -42,13 +43,6 @@ const HELD_REASONS: [&str; 8] = [
     "settlement_known",
     "too_many_settlements",
 ];
-
-/// Why something was refused, dropped or held.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ReasonLabel {
-    /// `Refusal::reason`.
-    pub reason: &'static str,
-}
 
 /// The pool's numbers.
 #[derive(Default)]

@@ -11,15 +11,16 @@ use std::{
 
 use futures::StreamExt;
 use libp2p::{
-    PeerId,
+    Multiaddr, PeerId,
     gossipsub::{self, MessageAcceptance, TopicHash},
     identify, kad,
-    request_response::OutboundRequestId,
+    request_response::{OutboundRequestId, ResponseChannel},
     swarm::{Swarm, SwarmEvent},
 };
 use lockstep_protocol::{
     ids::{BundleId, Height, RollupId},
     lane::LaneItem,
+    refusal::Refusal,
     rpc::QueryError,
     wire::Wire,
 };
@@ -32,10 +33,10 @@ use super::{
     BundleSink, LaneSource, Metrics, PublicConfig,
     backfill::{Answer, Backfill},
     behaviour::{Behaviour, BehaviourEvent, Names},
+    error::{Stopped, SubmitError},
+    handle::{Command, Status},
     lanes::{Ticket, Verdict},
     peers::{Blocks, OpenAnswers, Quotas},
-    requests::Done,
-    service::{Command, Status, Stopped, SubmitError},
     verifier::{Input, Queue, Report, Worth},
     wire::Fault,
 };
@@ -48,6 +49,19 @@ const TICKS_PER_ROUND: u32 = 30;
 const ENOUGH_PEERS: usize = 12;
 /// Addresses of one peer that are remembered; it may claim any number.
 const MAX_ADDRESSES_PER_PEER: usize = 8;
+
+/// Where an answer goes to.
+pub(super) type Channel = ResponseChannel<Vec<u8>>;
+
+/// Work beside the actor that came to its end.
+pub(super) enum Done {
+    /// A range was read.
+    Range(Channel, Vec<u8>),
+    /// A bundle was judged.
+    Bundle(Channel, Result<BundleId, Refusal>),
+    /// A name was looked up.
+    Resolved(Vec<Multiaddr>),
+}
 
 /// What an actor is made of, besides its swarm.
 pub(super) struct Parts {

@@ -19,9 +19,9 @@ use lockstep_protocol::{
 };
 
 use super::{
+    error::StartError,
     frames::Frames,
     metrics::Metrics,
-    service::StartError,
     wire::{MAX_RANGE_BYTES, MAX_REFUSAL_BYTES, RangeRequest},
     wire_name,
 };

@@ -31,8 +31,10 @@ mod actor;
 mod backfill;
 mod behaviour;
 mod config;
+mod error;
 mod frames;
 mod framing;
+mod handle;
 mod lanes;
 mod lent;
 mod metrics;
@@ -46,10 +48,12 @@ mod verifier;
 mod wire;
 
 pub use config::PublicConfig;
+pub use error::{StartError, Stopped, SubmitError};
+pub use handle::{Handle, Status};
 pub use lent::Lent;
 pub use libp2p::{Multiaddr, PeerId};
 pub use metrics::Metrics;
-pub use service::{Handle, Service, Setup, StartError, Status, Stopped, SubmitError};
+pub use service::{Service, Setup};
 pub use wire::{BundleAnswer, Fault, RangeAnswer, RangeRequest};
 
 #[cfg(test)]

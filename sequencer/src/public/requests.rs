@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Instant};
 use libp2p::{
     Multiaddr, PeerId,
     multiaddr::Protocol,
-    request_response::{self, Message, ResponseChannel},
+    request_response::{self, Message},
     swarm::dial_opts::{DialOpts, PeerCondition},
 };
 use lockstep_protocol::{
@@ -20,28 +20,18 @@ use lockstep_protocol::{
 use tokio::{sync::oneshot, task::JoinError};
 
 use super::{
-    actor::Actor,
+    actor::{Actor, Channel, Done},
     backfill::Answer,
+    error::SubmitError,
+    handle::Command,
     names,
     peers::REQUESTS_PER_SECOND,
     serve,
-    service::{Command, SubmitError},
     verifier::Input,
     wire::{BundleAnswer, MAX_RANGE_ITEMS, RangeAnswer, RangeRequest},
 };
 
 type Event = request_response::Event<Vec<u8>, Vec<u8>>;
-type Channel = ResponseChannel<Vec<u8>>;
-
-/// Work beside the actor that came to its end.
-pub(super) enum Done {
-    /// A range was read.
-    Range(Channel, Vec<u8>),
-    /// A bundle was judged.
-    Bundle(Channel, Result<BundleId, Refusal>),
-    /// A name was looked up.
-    Resolved(Vec<Multiaddr>),
-}
 
 impl Actor {
     pub(super) fn on_range(&mut self, event: Event) {

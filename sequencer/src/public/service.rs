@@ -8,15 +8,8 @@ use std::{
     sync::Arc,
 };
 
-use libp2p::{Multiaddr, PeerId, TransportError, identity::Keypair};
-use lockstep_protocol::{
-    bundle::SignedBundle,
-    certificate::{CertificateError, Verifier},
-    genesis::{Genesis, GenesisError},
-    ids::{BundleId, Height, RollupId},
-    refusal::Refusal,
-    rpc::QueryError,
-};
+use libp2p::identity::Keypair;
+use lockstep_protocol::{certificate::Verifier, genesis::Genesis, ids::RollupId, rpc::QueryError};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
@@ -26,10 +19,12 @@ use super::{
     BundleSink, LaneSource, Metrics, PublicConfig,
     actor::{Actor, Parts},
     behaviour::{self, Names, Roles},
+    error::{StartError, Stopped},
+    handle::{Handle, Status},
     lanes::Lanes,
     verifier::{self, Keep},
 };
-use crate::keys::{AccountKind, KeysError, Secret};
+use crate::keys::{AccountKind, Secret};
 
 /// Commands that wait to be taken.
 const MAX_QUEUED_COMMANDS: usize = 256;
@@ -77,137 +72,6 @@ impl Setup {
         let keypair = load_or_make_key(&config.key)?;
         let verifier = Verifier::new(genesis.network_id(), &genesis.group_key)?;
         Ok(Self { config, keypair, verifier, rollups, followed, source, sink, keep })
-    }
-}
-
-/// Why the public network does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A value is out of its range.
-    #[error("{0}")]
-    Config(&'static str),
-    /// The key file cannot be used.
-    #[error(transparent)]
-    Key(#[from] KeysError),
-    /// The key file holds another kind of key.
-    #[error("the key of the public network must be an ed25519 one")]
-    KeyKind,
-    /// The genesis is none.
-    #[error(transparent)]
-    Genesis(#[from] GenesisError),
-    /// The genesis has no usable group key.
-    #[error(transparent)]
-    GroupKey(#[from] CertificateError),
-    /// A lane was asked for that the network does not have.
-    #[error("rollup {0} is not registered on this network")]
-    UnknownRollup(RollupId),
-    /// The lanes we hold cannot be read.
-    #[error("the lanes held here cannot be read: {0}")]
-    Source(#[from] QueryError),
-    /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// Which.
-        address: Multiaddr,
-        /// Why not.
-        source: TransportError<std::io::Error>,
-    },
-    /// The transports cannot be set up.
-    #[error("the transports of the public network: {0}")]
-    Transport(String),
-    /// Gossip cannot be set up.
-    #[error("the gossip of the public network: {0}")]
-    Gossip(String),
-}
-
-/// Why the public network stopped.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Stopped {
-    /// Verified items cannot be kept.
-    #[error("verified lane items cannot be stored: {0}")]
-    Store(String),
-    /// A task of ours ended without being asked to.
-    #[error("a task of the public network ended: {0}")]
-    Task(String),
-}
-
-/// Why a bundle was not handed in.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// No connected peer takes bundles.
-    #[error("no connected peer takes bundles")]
-    NoPeer,
-    /// A peer refused it.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// It is not known whether a peer took it: submit it again.
-    #[error("no answer: {0}. Submit it again, it is ordered once at most")]
-    NoAnswer(String),
-    /// The public network has stopped.
-    #[error("the public network has stopped")]
-    Stopped,
-}
-
-/// How the public network stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Status {
-    /// Addresses that are listened on, as they are in fact.
-    pub listen: Vec<Multiaddr>,
-    /// Connected peers.
-    pub peers: BTreeSet<PeerId>,
-    /// How many peers are kept out.
-    pub blocked: usize,
-    /// Up to which height each lane is verified.
-    pub lanes: BTreeMap<RollupId, Height>,
-}
-
-pub(super) enum Command {
-    Submit(Box<SignedBundle>, oneshot::Sender<Result<BundleId, SubmitError>>),
-    Dial(Multiaddr),
-}
-
-/// What others hold of a running public network. Cheap to clone.
-#[derive(Clone)]
-pub struct Handle {
-    peer: PeerId,
-    commands: mpsc::Sender<Command>,
-    status: watch::Receiver<Status>,
-    metrics: Arc<Metrics>,
-}
-
-impl Handle {
-    /// Who we are.
-    pub fn peer_id(&self) -> PeerId {
-        self.peer
-    }
-
-    /// How things stand; the receiver tells of changes.
-    pub fn status(&self) -> watch::Receiver<Status> {
-        self.status.clone()
-    }
-
-    /// Addresses that others can put into their `bootstrap`.
-    pub fn addresses(&self) -> Vec<Multiaddr> {
-        let listen = &self.status.borrow().listen;
-        listen.iter().map(|address| address.clone().with_p2p(self.peer).unwrap_or_else(|address| address)).collect()
-    }
-
-    /// The numbers.
-    pub fn metrics(&self) -> &Arc<Metrics> {
-        &self.metrics
-    }
-
-    /// Connects to a peer, some time soon.
-    pub async fn dial(&self, address: Multiaddr) {
-        let _ = self.commands.send(Command::Dial(address)).await;
-    }
-
-    /// Hands a bundle to a connected peer that takes bundles.
-    pub async fn submit(&self, bundle: SignedBundle) -> Result<BundleId, SubmitError> {
-        let (reply, answer) = oneshot::channel();
-        let command = Command::Submit(Box::new(bundle), reply);
-        self.commands.send(command).await.map_err(|_| SubmitError::Stopped)?;
-        answer.await.map_err(|_| SubmitError::Stopped)?
     }
 }
 

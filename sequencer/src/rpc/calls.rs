@@ -14,46 +14,14 @@ use jsonrpsee::{
     },
     types::ErrorObjectOwned,
 };
-use lockstep_protocol::rpc::{QueryError, codes};
-use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
-    registry::Registry,
-};
+use lockstep_protocol::rpc::QueryError;
 use tokio::sync::Semaphore;
 
-use super::{CALLS_MAX, Failure, RESPONSE_BYTES_MAX};
+use super::{
+    CALLS_MAX, Failure, RESPONSE_BYTES_MAX,
+    metrics::{CodeLabel, MethodLabel},
+};
 use crate::metrics::Metrics;
-
-/// What calls count.
-#[derive(Default)]
-pub struct CallMetrics {
-    calls: Family<MethodLabel, Counter>,
-    errors: Family<CodeLabel, Counter>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct MethodLabel {
-    method: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CodeLabel {
-    code: i32,
-}
-
-impl CallMetrics {
-    /// Adds the numbers to a registry.
-    pub fn register(&self, registry: &mut Registry) {
-        // A zero is a zero and not a gap.
-        let codes = [codes::INVALID_PARAMS, codes::INTERNAL, codes::NOT_FOUND, codes::UNAVAILABLE, codes::REFUSED];
-        for code in codes.into_iter().chain([codes::LIMIT]) {
-            drop(self.errors.get_or_create(&CodeLabel { code }));
-        }
-        registry.register("calls", "Calls by method; what is no method counts as unknown", self.calls.clone());
-        registry.register("errors", "Calls that were answered with an error, by its code", self.errors.clone());
-    }
-}
 
 /// Puts the bounds around each connection's service.
 #[derive(Clone)]

@@ -7,9 +7,8 @@
 //! A rollup's node knows what was posted when it has derived it, which is `safe`. What is `posted` before, posters tell, where the
 //! configuration names them: `posters.rs`.
 
+mod ask;
 mod posters;
-
-pub use posters::LevelsMetrics;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -21,21 +20,25 @@ use alloy_consensus::{Transaction as _, TxEnvelope};
 use alloy_eips::eip2718::Decodable2718;
 use alloy_primitives::keccak256;
 use futures::{StreamExt, TryStreamExt, stream};
-use jsonrpsee_core::{ClientError, client::ClientT, rpc_params};
+use jsonrpsee_core::{client::ClientT, rpc_params};
 use jsonrpsee_http_client::{HttpClient, HttpClientBuilder};
 use lockstep_protocol::{
     bundle::Transaction,
+    evidence::BundleState,
     ids::{Address20, BundleId, Hash32, RollupId},
-    rpc::{LegStatus, Level, SkippedTransaction},
+    lane::LaneEntry,
+    rpc::{BundleStatus, LegStatus, Level, SkippedTransaction},
 };
 use serde::Deserialize;
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::debug;
 
+use super::{Service, metrics::LevelsMetrics};
 use crate::{
     config::{L1Config, RollupConfig},
     formats::eip2718,
 };
+use ask::{ANSWER_BYTES_MAX, AskError, quantity};
 use posters::Posters;
 
 /// Legs of one rollup that are asked for at once. More are told the order alone.
@@ -46,8 +49,6 @@ const RECEIPTS_AT_ONCE: usize = 8;
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// Longest wait for all that is asked for a leg: callers wait for a bundle's order much longer.
 const LEG_TIMEOUT: Duration = Duration::from_millis(3_000);
-/// Largest answer that is read: a receipt with many logs.
-const ANSWER_BYTES_MAX: u32 = 4 * 1024 * 1024;
 /// Legs that are remembered: those of some thousand bundles that are looked at again and again.
 const REMEMBERED: usize = 8_192;
 /// A rollup whose latest block is so much younger than the order has passed it: a batch of another block cannot still hold it.
@@ -116,13 +117,22 @@ struct RpcReceipt {
     block_number: Option<String>,
 }
 
-/// Why a rollup's node told nothing.
-#[derive(Debug, thiserror::Error)]
-enum AskError {
-    #[error(transparent)]
-    Rpc(#[from] ClientError),
-    #[error("{0} is not a quantity")]
-    Quantity(String),
+/// The status with what rollups' nodes say of its legs. Without their answers it is what it was.
+pub(super) async fn with_levels(service: &Service, mut status: BundleStatus) -> BundleStatus {
+    let BundleState::Ordered { height, .. } = status.state else { return status };
+    let id = status.bundle_id;
+    let legs = status.legs.iter_mut().filter(|leg| service.levels.knows(leg.rollup));
+    let fill = async |leg: &mut LegStatus| {
+        // A block that is pruned was ordered long ago.
+        let Ok(item) = service.feed.item(leg.rollup, height).await else { return };
+        let item = item.value();
+        let place = item.entries.iter().position(|LaneEntry::Leg { bundle, .. }| *bundle == id);
+        let Some(transactions) = place.and_then(|place| item.transactions.get(place)) else { return };
+        let ordered = Ordered { bundle: id, transactions, timestamp_ms: item.header.timestamp_ms };
+        service.levels.fill(leg, &ordered).await;
+    };
+    futures::future::join_all(legs.map(fill)).await;
+    status
 }
 
 impl Levels {
@@ -302,11 +312,6 @@ impl Rollup {
 
 fn hash(transaction: &Transaction) -> Hash32 {
     Hash32(keccak256(&transaction.0).0)
-}
-
-fn quantity(text: &str) -> Result<u64, AskError> {
-    let digits = text.strip_prefix("0x").ok_or_else(|| AskError::Quantity(text.to_owned()))?;
-    u64::from_str_radix(digits, 16).map_err(|_| AskError::Quantity(text.to_owned()))
 }
 
 /// Levels of a node that has no rollup's node.

@@ -11,15 +11,13 @@ use jsonrpsee::{
 };
 use lockstep_protocol::{
     bundle::{SignedBundle, SignedCancel},
-    evidence::{BundleState, Reports},
+    evidence::Reports,
     genesis::Rollup,
     ids::{Account, BundleId, Hash32, Height, RollupId},
-    lane::LaneEntry,
     limits::{LIMITS, Limits},
     refusal::Refusal,
     rpc::{
-        BundleStatus, CancelSent, Fact, FactSent, HexBytes, LaneFee, LegStatus, Network, QueryError, Sent, StateProof,
-        StateQuery,
+        BundleStatus, CancelSent, Fact, FactSent, HexBytes, LaneFee, Network, QueryError, Sent, StateProof, StateQuery,
     },
 };
 use serde_json::value::RawValue;
@@ -27,9 +25,10 @@ use serde_json::value::RawValue;
 use crate::facts::{FACT_BYTES_MAX, Refused};
 
 use super::{
-    Failure, LANE_ITEMS_DEFAULT, LANE_ITEMS_MAX, OPENRPC, REPORTS_MAX, Service, WAIT_MS_MAX, levels,
+    Failure, LANE_ITEMS_DEFAULT, LANE_ITEMS_MAX, OPENRPC, REPORTS_MAX, Service, WAIT_MS_MAX,
+    levels::with_levels,
     outcomes::Claim,
-    params::Arguments,
+    params::{Arguments, bounded},
     settlements::{get_corridors, get_decisions, get_rollup_status, get_settlement, get_unsettled, wait_settlement},
     subscribe,
 };
@@ -132,24 +131,6 @@ async fn wait_bundle(service: &Service, params: &Params<'_>) -> Answer<BundleSta
     Ok(with_levels(service, status).await)
 }
 
-/// The status with what rollups' nodes say of its legs. Without their answers it is what it was.
-pub(super) async fn with_levels(service: &Service, mut status: BundleStatus) -> BundleStatus {
-    let BundleState::Ordered { height, .. } = status.state else { return status };
-    let id = status.bundle_id;
-    let legs = status.legs.iter_mut().filter(|leg| service.levels.knows(leg.rollup));
-    let fill = async |leg: &mut LegStatus| {
-        // A block that is pruned was ordered long ago.
-        let Ok(item) = service.feed.item(leg.rollup, height).await else { return };
-        let item = item.value();
-        let place = item.entries.iter().position(|LaneEntry::Leg { bundle, .. }| *bundle == id);
-        let Some(transactions) = place.and_then(|place| item.transactions.get(place)) else { return };
-        let ordered = levels::Ordered { bundle: id, transactions, timestamp_ms: item.header.timestamp_ms };
-        service.levels.fill(leg, &ordered).await;
-    };
-    futures::future::join_all(legs.map(fill)).await;
-    status
-}
-
 async fn get_header(service: &Service, params: &Params<'_>) -> Answer<Json> {
     #[derive(serde::Deserialize)]
     #[serde(untagged)]
@@ -237,13 +218,5 @@ fn latest(service: &Service) -> Result<Height, Failure> {
     match service.index.height() {
         Height(0) => Err(QueryError::NotReady { detail: "no block is final yet".into() }.into()),
         height => Ok(height),
-    }
-}
-
-pub(super) fn bounded(found: u64, max: u64) -> Result<usize, Failure> {
-    match found {
-        0 => Err(Failure::bad_request("asked for nothing: at least 1")),
-        found if found > max => Err(QueryError::TooMany { max, found }.into()),
-        found => Ok(usize::try_from(found).expect("the bounds are small")),
     }
 }

@@ -6,12 +6,13 @@
 //! * `methods`: what each method does, `params`: how its arguments are read, `failure`: how it says no.
 //! * `outcomes`: what became of a bundle, `levels`: how far the rollups have brought it, `settlements`: how those stand.
 //! * `subscribe`: who is told what happens, `calls`: how many calls run at once,
-//!   `pages`: the three plain pages.
+//!   `metrics`: what is counted of both, `pages`: the three plain pages.
 
 mod calls;
 mod failure;
 mod levels;
 mod methods;
+pub mod metrics;
 mod outcomes;
 mod pages;
 mod params;
@@ -40,11 +41,9 @@ use crate::{
     pool::Pool,
 };
 
-pub use calls::CallMetrics;
 pub use failure::Failure;
-pub use levels::{Levels, LevelsMetrics};
+pub use levels::Levels;
 pub use outcomes::{Claim, Outcomes};
-pub use subscribe::SubscriptionMetrics;
 
 use calls::CallsLayer;
 use pages::PagesLayer;

@@ -3,7 +3,7 @@
 //! By position. What is missing, too much or of another type is named, not guessed.
 
 use jsonrpsee::types::Params;
-use lockstep_protocol::{hex, refusal::Refusal, wire::Wire};
+use lockstep_protocol::{hex, refusal::Refusal, rpc::QueryError, wire::Wire};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
@@ -71,5 +71,14 @@ impl<'a> Arguments<'a> {
             None => serde_json::from_str(text).map_err(|error| malformed(error.to_string())),
         };
         Ok(message?)
+    }
+}
+
+/// How many of something were asked for, if that is allowed.
+pub(super) fn bounded(found: u64, max: u64) -> Result<usize, Failure> {
+    match found {
+        0 => Err(Failure::bad_request("asked for nothing: at least 1")),
+        found if found > max => Err(QueryError::TooMany { max, found }.into()),
+        found => Ok(usize::try_from(found).expect("the bounds are small")),
     }
 }

@@ -11,7 +11,10 @@ use lockstep_protocol::{
 };
 use tokio::time::Instant;
 
-use super::{Failure, Service, UNSETTLED_MAX, WAIT_MS_MAX, methods::bounded, params::Arguments};
+use super::{
+    Failure, Service, UNSETTLED_MAX, WAIT_MS_MAX,
+    params::{Arguments, bounded},
+};
 
 type Answer<T> = Result<T, Failure>;
 

@@ -16,13 +16,9 @@ use lockstep_protocol::{
     ids::{BundleId, Height, RollupId},
     rpc::{BundleStatus, LegStatus, Level, QueryError},
 };
-use prometheus_client::{
-    metrics::{counter::Counter, gauge::Gauge},
-    registry::Registry,
-};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{Failure, Service, methods::with_levels, params::Arguments};
+use super::{Failure, Service, levels::with_levels, params::Arguments};
 use crate::index::feed::FeedError;
 
 /// A quiet lane's follower is given a proof that there was nothing at least every so many heights: half a minute of an idle
@@ -34,26 +30,6 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 const STATUS_HOLD: Duration = Duration::from_secs(10);
 /// Lane heights looked up at once.
 const HEIGHTS_AT_ONCE: usize = 64;
-
-/// What subscriptions count.
-#[derive(Default)]
-pub struct SubscriptionMetrics {
-    /// Subscriptions that run.
-    pub open: Gauge,
-    /// Messages sent.
-    pub sent: Counter,
-    /// Subscribers that were cut off because they took nothing.
-    pub slow: Counter,
-}
-
-impl SubscriptionMetrics {
-    /// Adds the numbers to a registry.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register("subscriptions", "Subscriptions that run", self.open.clone());
-        registry.register("subscription_messages", "Messages sent to subscribers", self.sent.clone());
-        registry.register("slow_subscribers", "Subscribers cut off because they took nothing", self.slow.clone());
-    }
-}
 
 pub(super) fn register(module: &mut RpcModule<Arc<Service>>) -> Result<(), RegisterMethodError> {
     module.register_subscription(

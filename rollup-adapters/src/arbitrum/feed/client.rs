@@ -24,7 +24,7 @@ use super::{
     backlog::{Ready, text_frame},
     handshake::Asked,
     incoming::{self, Nonsense, Said},
-    server::Shared,
+    shared::Shared,
 };
 
 /// Bytes of one write: large enough that system calls do not show, small enough that a client holds little.

@@ -7,6 +7,7 @@
 //! signature.rs  the signature
 //! handshake.rs  the headers that both sides exchange
 //! backlog.rs    messages held ready, as frames: every client is sent the same bytes
+//! shared.rs     settings, counters, and what server and clients share
 //! server.rs     accepts clients and tells all of them about new messages
 //! client.rs     one client: what it is sent, what it says, when it is cut
 //! incoming.rs   the frames that a client sends
@@ -23,6 +24,7 @@ mod follower;
 mod handshake;
 mod incoming;
 mod server;
+mod shared;
 mod signature;
 
 pub use backlog::{BacklogLimits, OutOfOrder};
@@ -35,5 +37,6 @@ pub use client::Departure;
 pub use follower::{FeedEvent, FollowError, Follower, FollowerConfig};
 pub use handshake::{CHAIN_HEADER, CLIENT_VERSION_HEADER, FEED_VERSION, REQUESTED_HEADER, SERVER_VERSION_HEADER};
 pub use incoming::{Nonsense, Said, next as next_client_frame};
-pub use server::{FeedConfig, FeedServer, FeedStats, History};
+pub use server::FeedServer;
+pub use shared::{FeedConfig, FeedStats, History};
 pub use signature::{FeedSigner, signer};

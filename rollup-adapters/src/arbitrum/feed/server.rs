@@ -7,7 +7,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -15,7 +15,6 @@ use std::{
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
     task::{JoinHandle, JoinSet},
     time,
 };
@@ -28,10 +27,11 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    Broadcast, FeedMessage, FeedSigner, OutOfOrder,
-    backlog::{Backlog, BacklogLimits, text_frame},
+    Broadcast, FeedMessage, OutOfOrder,
+    backlog::text_frame,
     client::{self, Client, Departure},
     handshake::{self, Asked},
+    shared::{FeedConfig, FeedStats, History, Shared},
 };
 
 /// Connections that shake hands at one time beyond the clients: the rest are dropped without an answer.
@@ -39,101 +39,12 @@ const HANDSHAKES_MAX: u64 = 128;
 /// Pause after the system refuses to accept: it is out of files or memory, and asking again at once does not help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How a feed is served. The defaults are Nitro's where it has one.
-#[derive(Clone, Debug)]
-pub struct FeedConfig {
-    /// The chain whose feed it is.
-    pub chain_id: u64,
-    /// Clients at one time; others are answered 503.
-    pub clients_max: u64,
-    /// Messages held in memory. A client that was up to date and falls behind them is cut.
-    pub backlog: BacklogLimits,
-    /// How long a write may make no progress before the client is cut.
-    pub write_timeout: Duration,
-    /// How long a handshake may take.
-    pub handshake_timeout: Duration,
-    /// Pause between pings.
-    pub ping: Duration,
-    /// A client from which nothing came for this long, not even a pong, is cut.
-    pub silence: Duration,
-    /// Who signs messages, if anybody.
-    pub signer: Option<FeedSigner>,
-}
-
-impl FeedConfig {
-    /// The defaults, for a chain.
-    pub fn new(chain_id: u64) -> Self {
-        Self {
-            chain_id,
-            clients_max: 1_024,
-            backlog: BacklogLimits::default(),
-            write_timeout: Duration::from_secs(2),
-            handshake_timeout: Duration::from_secs(5),
-            ping: Duration::from_secs(5),
-            silence: Duration::from_secs(15),
-            signer: None,
-        }
-    }
-}
-
-/// Where messages are that the backlog no longer holds.
-pub trait History: Send + Sync + 'static {
-    /// Messages from `from` on without a gap, about `bytes_max` bytes of content but at least one; none if `from` is not held.
-    fn read(&self, from: u64, bytes_max: usize) -> io::Result<Vec<FeedMessage>>;
-
-    /// The first message held, if there is one.
-    fn first(&self) -> Option<u64>;
-}
-
-/// What the feed's counters say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FeedStats {
-    /// Clients connected now.
-    pub clients: u64,
-    /// Clients that ever connected.
-    pub connected: u64,
-    /// Handshakes that were refused or failed.
-    pub refused: u64,
-    /// Clients that were cut because they did not keep up.
-    pub too_slow: u64,
-    /// Bytes sent.
-    pub bytes: u64,
-    /// The next message's number.
-    pub next: u64,
-}
-
 /// A feed that is being served. Ends when it is dropped.
 #[derive(Debug)]
 pub struct FeedServer {
     shared: Arc<Shared>,
     address: SocketAddr,
     accept: JoinHandle<()>,
-}
-
-pub(super) struct Shared {
-    pub(super) config: FeedConfig,
-    pub(super) history: Option<Arc<dyn History>>,
-    backlog: Mutex<Backlog>,
-    /// Counts what is published, to wake clients.
-    news: watch::Sender<u64>,
-    tasks: AtomicU64,
-    clients: AtomicU64,
-    connected: AtomicU64,
-    refused: AtomicU64,
-    too_slow: AtomicU64,
-    pub(super) bytes: AtomicU64,
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    pub(super) fn backlog(&self) -> MutexGuard<'_, Backlog> {
-        self.backlog.lock().expect("nobody panics while holding the backlog")
-    }
 }
 
 impl FeedServer {
@@ -146,18 +57,7 @@ impl FeedServer {
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
-            backlog: Mutex::new(Backlog::new(next, config.backlog)),
-            config,
-            history,
-            news: watch::Sender::new(0),
-            tasks: AtomicU64::new(0),
-            clients: AtomicU64::new(0),
-            connected: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            too_slow: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared::new(config, next, history));
         let accept = tokio::spawn(accept(listener, shared.clone()));
         Ok(Self { shared, address, accept })
     }
@@ -221,15 +121,7 @@ impl FeedServer {
 
     /// What happened so far.
     pub fn stats(&self) -> FeedStats {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        FeedStats {
-            clients: read(&self.shared.clients),
-            connected: read(&self.shared.connected),
-            refused: read(&self.shared.refused),
-            too_slow: read(&self.shared.too_slow),
-            bytes: read(&self.shared.bytes),
-            next: self.next(),
-        }
+        self.shared.stats()
     }
 
     /// Ends all connections and waits until they are.

@@ -8,7 +8,6 @@ use crate::{
     settlement::{
         DecisionRange, Intent, Observation, SignedAbort, SignedLease, Void,
         records::{RollupRecord, SettlementRecord},
-        transfer::decimal,
     },
 };
 
@@ -92,10 +91,10 @@ pub struct CorridorStatus {
     /// What.
     pub asset: AssetId,
     /// Most that may be under way.
-    #[serde(with = "decimal")]
+    #[serde(with = "crate::decimal")]
     pub cap: u128,
     /// What is under way.
-    #[serde(with = "decimal")]
+    #[serde(with = "crate::decimal")]
     pub under_way: u128,
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ids::{Address20, AssetId, RollupId},
     limits::{MAX_APPLY_WINDOW, MAX_ASSETS, MAX_CORRIDORS, MAX_ESCROWS},
-    settlement::{Level, transfer::decimal},
+    settlement::Level,
 };
 
 /// The network's part: what may move, and how much of it at once.
@@ -28,7 +28,7 @@ pub struct Asset {
     /// Its id.
     pub asset: AssetId,
     /// Most that one account may have in settlements that are not settled.
-    #[serde(with = "decimal")]
+    #[serde(with = "crate::decimal")]
     pub account_cap: u128,
 }
 
@@ -43,7 +43,7 @@ pub struct Corridor {
     /// What.
     pub asset: AssetId,
     /// Most that may be under way, in settlements that are not settled: what can be lost if the rollup leaves its history.
-    #[serde(with = "decimal")]
+    #[serde(with = "crate::decimal")]
     pub cap: u128,
 }
 

@@ -1,13 +1,9 @@
 //! What was decided of a settlement, and how do lanes carry it?
-//!
-//! ```text
-//! decisions' = keccak256(decisions || settlement id (32 bytes) || outcome (1 byte: 1 = commit, 2 = abort))
-//! ```
 
-use alloy_primitives::keccak256;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
+pub use super::chain::chain;
 use crate::{
     ids::{Address20, Hash32, RollupId, SettlementId},
     lane::LaneLeaf,
@@ -117,11 +113,6 @@ impl AbortReason {
             Self::Unknown => "unknown",
         }
     }
-}
-
-/// The chain after a decision.
-pub fn chain(decisions: Hash32, settlement: SettlementId, outcome: u8) -> Hash32 {
-    Hash32(keccak256([decisions.0.as_slice(), &settlement.0, &[outcome]].concat()).0)
 }
 
 impl DecisionRange {

@@ -15,6 +15,7 @@
 //! `docs/settlement.md` says what is promised and by whom.
 
 pub mod abort;
+pub(crate) mod chain;
 pub mod config;
 pub mod decision;
 pub mod error;

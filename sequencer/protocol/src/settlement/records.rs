@@ -94,7 +94,7 @@ pub struct FlowRecord {
     /// Place among the network's corridors.
     pub corridor: u8,
     /// How much.
-    #[serde(with = "crate::settlement::transfer::decimal")]
+    #[serde(with = "crate::decimal")]
     pub amount: u128,
 }
 

@@ -13,6 +13,7 @@ use lockstep_protocol::{
 };
 
 use super::*;
+use crate::labels::ReasonLabel;
 
 /// Liquidates on both rollups.
 const LIQUIDATOR: u8 = 0;

@@ -13,6 +13,7 @@ use lockstep_protocol::{
 };
 
 use super::*;
+use crate::labels::ReasonLabel;
 
 /// Submits a bundle that is good but for one change, signed after it.
 fn submit_changed(change: impl FnOnce(&mut Bundle)) -> Result<Sent, Refusal> {

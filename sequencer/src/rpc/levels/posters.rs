@@ -17,16 +17,14 @@ use hyper_util::{
 use jsonrpsee_core::{client::ClientT, rpc_params};
 use jsonrpsee_http_client::{HttpClient, HttpClientBuilder};
 use lockstep_protocol::ids::{Hash32, RollupId};
-use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
-    registry::Registry,
-};
 use serde::Deserialize;
 use tokio::{sync::Mutex, time::Instant};
 use tracing::{info, warn};
 
-use super::{ANSWER_BYTES_MAX, AskError, quantity};
+use super::{
+    super::metrics::{LevelsMetrics, LookLabel},
+    ask::{ANSWER_BYTES_MAX, AskError, quantity},
+};
 use crate::config::{L1Config, RollupConfig};
 
 /// How often posters are asked: what is on L1 moves with L1's blocks.
@@ -37,42 +35,6 @@ const LOOK_TIMEOUT: Duration = Duration::from_millis(400);
 const AGAIN: Duration = Duration::from_millis(5_000);
 /// Largest page that is read: a status is two kilobytes, with long addresses and troubles.
 const PAGE_BYTES_MAX: usize = 64 * 1024;
-
-/// All that may come of a look: [`Refused::reason`], and two that are no refusals.
-const ANSWERS: [&str; 9] =
-    ["told", "ahead", "away", "status", "too_large", "malformed", "another_rollup", "another_l1", "another_block"];
-
-/// What became of looks at posters.
-#[derive(Clone, Default)]
-pub struct LevelsMetrics {
-    /// Looks, by rollup and by what came of them.
-    posters: Family<LookLabel, Counter>,
-}
-
-/// A look at a poster.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LookLabel {
-    rollup: u64,
-    /// `told`, or why not.
-    answer: &'static str,
-}
-
-impl LevelsMetrics {
-    /// Adds the numbers to a registry.
-    pub fn register(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("levels");
-        registry.register("posters", "Looks at posters' status pages, by what came of them", self.posters.clone());
-    }
-
-    /// Zeros for these rollups: a zero is a zero and not a gap.
-    pub fn begin(&self, rollups: impl Iterator<Item = RollupId>) {
-        for rollup in rollups {
-            for answer in ANSWERS {
-                drop(self.posters.get_or_create(&LookLabel { rollup: rollup.0, answer }));
-            }
-        }
-    }
-}
 
 /// The posters of a rollup.
 pub(super) struct Posters {

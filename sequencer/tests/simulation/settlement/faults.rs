@@ -8,7 +8,7 @@ use lockstep_protocol::{
     settlement::{LegStatus, Level, Side, Subject, records::Seen},
 };
 
-use lockstep_sequencer::pool::ReasonLabel;
+use lockstep_sequencer::labels::ReasonLabel;
 
 use super::{
     A, B, C, COMMIT, EXPIRED,
