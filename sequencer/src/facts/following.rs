@@ -3,7 +3,7 @@
 //! The task that follows the log: what arrives is proven at once, what is held when its head is certified, and what waits again
 //! some blocks later. How a fact is proven is `proving.rs`.
 
-use lockstep_consensus::handle::Handle;
+use lockstep_consensus::{handle::Handle, machine::Records};
 use lockstep_protocol::{
     ids::{Hash32, Height},
     limits::HEAD_RING,
@@ -54,8 +54,9 @@ impl Facts {
     /// The state has moved, or a head was certified.
     async fn look(&self, log: &Handle) -> Result<(), Unproven> {
         let keys = self.state().view.keys();
-        if !keys.is_empty() {
-            let (header, records) = log.read(keys).await?;
+        // Also where no rollup takes part in settlements: leases wait there too, and must not outlive their time.
+        let (header, records) = if keys.is_empty() { (log.tip(), Records::new()) } else { log.read(keys).await? };
+        {
             let mut state = self.state();
             if state.view.refresh(&self.rules, header.height, &records) {
                 self.stirred.notify_waiters();
