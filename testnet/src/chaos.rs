@@ -11,7 +11,7 @@ use std::{
 use anyhow::Result;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use crate::city::City;
+use crate::city::{City, Part};
 
 /// How long each part is dead, milliseconds.
 const DEAD_MS: std::ops::Range<u64> = 300..2_500;
@@ -32,25 +32,6 @@ pub struct Chaos {
 struct Hand {
     next: Instant,
     victim: Option<Part>,
-}
-
-/// A part of the city that can be killed and started again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// A validator, by its place.
-    Validator(usize),
-    /// A part of the rollups, by its name.
-    Rollup(String),
-}
-
-impl Part {
-    fn kind(&self) -> String {
-        match self {
-            Self::Validator(_) => "validator".to_owned(),
-            // The second relayer of a rollup is a relayer.
-            Self::Rollup(name) => name.trim_end_matches("-2").to_owned(),
-        }
-    }
 }
 
 impl Chaos {

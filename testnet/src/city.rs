@@ -14,7 +14,6 @@ use lockstep_sdk::{Client, client::Config, trust::Trust};
 
 use crate::{
     accounts::{self, Sender},
-    chaos::Part,
     latency::Percentiles,
     ledger::Counts,
     levels::{Climb, Levels},
@@ -84,6 +83,26 @@ pub struct Ending {
     pub venues: Option<venues::View>,
     /// What was promised, and whether it was kept.
     pub promises: Vec<Promise>,
+}
+
+/// A part of the city that can be killed and started again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A validator, by its place.
+    Validator(usize),
+    /// A part of the rollups, by its name.
+    Rollup(String),
+}
+
+impl Part {
+    /// What it is one of, as kills are counted.
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Validator(_) => "validator".to_owned(),
+            // The second relayer of a rollup is a relayer.
+            Self::Rollup(name) => name.trim_end_matches("-2").to_owned(),
+        }
+    }
 }
 
 impl City {

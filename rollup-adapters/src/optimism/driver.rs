@@ -31,7 +31,6 @@ use super::{
     chain::{Chain, ChainError, L2Block},
     derive::{BlockRef, Derived},
     engine::{Engine, EngineError, Forkchoice},
-    insist::insist,
     l1_info::L1_INFO_GAS,
     places::{Place, Places},
     rollup::Rollup,
@@ -44,6 +43,7 @@ use crate::{
     serve::{DriverStatus, Service, SkippedTransaction},
 };
 
+mod insist;
 mod resume;
 
 /// L1 blocks before the head's origin that are kept: how deep a reorganisation is followed.
@@ -330,7 +330,7 @@ impl Driver {
         let forkchoice = self.forkchoice(&head);
         engine.update(&forkchoice).await?;
         if self.lost {
-            insist(engine, &self.chain, &forkchoice, &on_parent, (&attributes, isthmus), &head).await?;
+            self.insist(&forkchoice, &on_parent, (&attributes, isthmus), &head).await?;
         }
         self.told = head.number;
         let hashes = skipped.iter().map(|index| (*index, keccak256(&candidates[*index])));

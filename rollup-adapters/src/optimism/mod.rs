@@ -44,7 +44,6 @@ pub mod driver;
 pub mod engine;
 mod frame;
 #[cfg(feature = "run")]
-mod insist;
 #[cfg(feature = "run")]
 pub mod l1_info;
 #[cfg(feature = "run")]

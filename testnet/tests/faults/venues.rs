@@ -4,8 +4,8 @@ use std::{path::Path, time::Duration};
 
 use alloy_primitives::Address;
 use lockstep_testnet::{
-    chaos::{Chaos, Part},
-    city::{City, Ending},
+    chaos::Chaos,
+    city::{City, Ending, Part},
     rollups::L1Kind,
     venues,
     whole::{self, Choices},
