@@ -11,9 +11,9 @@ use super::{Attributes, Driver, DriverError, Forkchoice, L2Block, PayloadBlock};
 
 impl Driver {
     /// Makes sure that the client, which has just called `head` valid, follows it. `on_parent` is what it was told before, and
-    /// `attributes` and `block` are those of the head.
+    /// `attributes` and `block` are those of the head. Takes the driver for itself: a shared one could not be sent to another thread.
     pub(super) async fn insist(
-        &self,
+        &mut self,
         head: &Forkchoice,
         on_parent: &Forkchoice,
         (attributes, isthmus): (&Attributes, bool),
