@@ -228,7 +228,7 @@ where
             partition_prefix: format!("{partition}-marshal"),
             mailbox_size: MAILBOX,
             view_retention: VIEW_RETENTION,
-            prunable_items_per_section: sizes.archive_section,
+            prunable_items_per_section: sizes.cache_section,
             page_cache: pages.clone(),
             replay_buffer: sizes.buffer,
             key_write_buffer: sizes.buffer,

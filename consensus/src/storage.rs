@@ -23,9 +23,12 @@ pub(crate) struct Sizes {
     pub(crate) pages: NonZeroUsize,
     /// Buffer for writes to a journal, and for reading one back at start.
     pub(crate) buffer: NonZeroUsize,
-    /// Blocks per file of the archive, the unit of pruning. Fixed for the life of a directory.
+    /// Blocks per file of the archive, the unit of pruning. All its files are open: four for each section that is kept.
+    /// Fixed for the life of a directory.
     pub(crate) archive_section: NonZeroU64,
-    /// Operations per file of the state's log, the unit of pruning. Fixed for the life of a directory.
+    /// Views per file of what is not final yet. What is forgotten goes by whole files, with bodies of a megabyte.
+    pub(crate) cache_section: NonZeroU64,
+    /// Operations per file of the state's log, the unit of pruning. All its files are open. Fixed for the life of a directory.
     pub(crate) state_blob: NonZeroU64,
     /// Keys remembered while the state's index is rebuilt at start. Below the number of live keys a start with a million
     /// keys takes 42 s instead of 5; each costs some 50 bytes, for the start only.
@@ -37,8 +40,9 @@ impl Sizes {
     pub(crate) const DISK: Self = Self {
         pages: NZUsize!(8 * 1024),
         buffer: NZUsize!(1 << 20),
-        archive_section: NZU64!(1024),
-        state_blob: NZU64!(64 * 1024),
+        archive_section: NZU64!(8 * 1024),
+        cache_section: NZU64!(1024),
+        state_blob: NZU64!(1024 * 1024),
         init_keys: NZUsize!(2 << 20),
     };
 
@@ -47,6 +51,7 @@ impl Sizes {
         pages: NZUsize!(16),
         buffer: NZUsize!(2 * 1024),
         archive_section: NZU64!(8),
+        cache_section: NZU64!(8),
         state_blob: NZU64!(32),
         init_keys: NZUsize!(64),
     };

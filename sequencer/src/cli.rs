@@ -184,6 +184,7 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<(), CliError> {
             let path = config.ok_or_else(|| CliError::Arguments("lockstep node needs --config FILE".into()))?;
             let config = Config::load(&path)?;
             node::init_log(&config.log);
+            node::raise_file_limit();
             node::block_on(config.threads, node::run(config, node::terminated()))??;
         }
         Command::Mirror(args) => {
@@ -194,6 +195,7 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<(), CliError> {
         Command::Index(IndexCommand::Rebuild { config }) => {
             let config = Config::load(&config)?;
             node::init_log(&config.log);
+            node::raise_file_limit();
             let height = node::block_on(config.threads, node::rebuild_index(config))??;
             writeln!(out, "the index is made again up to height {height}")?;
         }

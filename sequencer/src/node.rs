@@ -60,7 +60,7 @@ use crate::{
 };
 
 pub use error::NodeError;
-pub use process::{block_on, init_log, terminated};
+pub use process::{block_on, init_log, raise_file_limit, terminated};
 
 /// Longest wait for calls that run when the node is stopped: most waits for a bundle are longer, and can be asked again.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);

@@ -7,6 +7,8 @@ use crate::config::{Log, LogFormat};
 
 /// More threads than this have nothing to do.
 const THREADS_MAX: usize = 8;
+/// Open files below which a node warns: enough for thirty million blocks.
+const FILES_WANTED: u64 = 16 * 1024;
 /// How long work that was begun may go on when a runtime ends.
 const LAST_WORK: Duration = Duration::from_secs(1);
 
@@ -43,6 +45,23 @@ pub fn block_on<T>(wanted: usize, future: impl Future<Output = T>) -> Result<T, 
     // What is durable is durable; a question that still runs has nobody to answer to.
     runtime.shutdown_timeout(LAST_WORK);
     Ok(result)
+}
+
+/// Has the system allow as many open files as it ever will: the log keeps its files open, four for each 8,192 blocks, and a
+/// usual limit of 1,024 is used up within days.
+pub fn raise_file_limit() {
+    match fdlimit::raise_fd_limit() {
+        Ok(fdlimit::Outcome::LimitRaised { to, .. }) if to < FILES_WANTED => {
+            tracing::warn!(
+                allowed = to,
+                wanted = FILES_WANTED,
+                "few open files are allowed, raise the limit (LimitNOFILE, ulimit -Hn)"
+            );
+        }
+        Ok(fdlimit::Outcome::LimitRaised { from, to }) => tracing::debug!(from, to, "more open files are allowed"),
+        Ok(fdlimit::Outcome::Unsupported) => {}
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
+    }
 }
 
 /// Starts to log as the configuration says. A program that logs already keeps its own way.
