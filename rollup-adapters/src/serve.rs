@@ -1,7 +1,7 @@
 //! How does somebody outside see how a driver, a poster or a relayer is doing?
 //!
-//! Three pages over HTTP: `/status` (JSON, everything), `/metrics` (Prometheus, the numbers), `/healthz` (200 while it works, 503
-//! and the trouble while it waits for something). Reading changes nothing.
+//! Three pages over HTTP: `/status` (JSON, everything), `/metrics` (OpenMetrics, the numbers: `metrics.rs`), `/healthz` (200 while it
+//! works, 503 and the trouble while it waits for something). Reading changes nothing.
 
 use std::{
     convert::Infallible,
@@ -24,6 +24,12 @@ use tokio::{net::TcpListener, sync::Semaphore, sync::watch};
 
 use crate::optimism::derive::Derived;
 
+mod metrics;
+#[cfg(test)]
+mod tests;
+
+pub use metrics::Number;
+
 /// Connections at once: scrapers and a person or two.
 const CONNECTIONS_MAX: usize = 32;
 /// Time for a request's head; who dawdles is cut off.
@@ -35,8 +41,8 @@ const SKIPPED_MAX: usize = 64;
 pub trait Status: Serialize + Clone + Send + 'static {
     /// What it waits for, if it does.
     fn trouble(&self) -> Option<&str>;
-    /// The numbers for Prometheus, by name, without a prefix.
-    fn numbers(&self) -> Vec<(&'static str, &'static str, f64)>;
+    /// The numbers for `/metrics`.
+    fn numbers(&self) -> Vec<Number>;
 }
 
 /// What a driver says.
@@ -147,19 +153,19 @@ impl Status for DriverStatus {
         self.trouble.as_deref().or(self.derivation.disagreement.as_deref()).or(self.derivation.trouble.as_deref())
     }
 
-    fn numbers(&self) -> Vec<(&'static str, &'static str, f64)> {
+    fn numbers(&self) -> Vec<Number> {
         let mut numbers = vec![
-            ("executed_block", "Number of the latest executed block", self.executed.number as f64),
-            ("lane_height", "Height of the log up to which the lane was read", self.lane_height as f64),
-            ("blocks", "Blocks made by this process", self.blocks as f64),
-            ("transactions", "Lane transactions in them", self.transactions as f64),
-            ("skipped_transactions", "Lane transactions that no block holds", self.skipped as f64),
-            ("failures", "Failed attempts", self.failures as f64),
-            ("waiting", "1 while it waits for something that does not work", f64::from(self.trouble.is_some())),
-            ("resumed", "Times that it found its place anew", self.resumed as f64),
-            ("l1_reorganisations", "Times that L1 was reorganised under its head", self.reorganised as f64),
-            ("l1_block", "Latest block of L1", self.l1.number as f64),
-            ("l1_down", "1 while L1 does not answer", f64::from(self.l1.trouble.is_some())),
+            Number::gauge("executed_block", "Number of the latest executed block", self.executed.number),
+            Number::gauge("lane_height", "Height of the log up to which the lane was read", self.lane_height),
+            Number::counter("blocks", "Blocks made by this process", self.blocks),
+            Number::counter("transactions", "Lane transactions in blocks made by this process", self.transactions),
+            Number::counter("skipped_transactions", "Lane transactions that no block holds", self.skipped),
+            Number::counter("failures", "Failed attempts", self.failures),
+            Number::gauge("waiting", "1 while it waits for something that does not work", self.trouble.is_some()),
+            Number::counter("resumed", "Times that it found its place anew", self.resumed),
+            Number::counter("l1_reorganisations", "Times that L1 was reorganised under its head", self.reorganised),
+            Number::gauge("l1_block", "Latest block of L1", self.l1.number),
+            Number::gauge("l1_down", "1 while L1 does not answer", self.l1.trouble.is_some()),
         ];
         numbers.extend(derivation(&self.derivation));
         numbers
@@ -209,22 +215,22 @@ impl Status for PosterStatus {
         self.trouble.as_deref().or(self.derivation.disagreement.as_deref()).or(self.derivation.trouble.as_deref())
     }
 
-    fn numbers(&self) -> Vec<(&'static str, &'static str, f64)> {
+    fn numbers(&self) -> Vec<Number> {
         let mut numbers = vec![
-            ("leads", "1 while this poster may post", f64::from(self.leads)),
-            ("executed_block", "Number of the latest executed block", self.executed as f64),
-            ("posted_block", "Latest block in a batch that this process posted", self.posted as f64),
-            ("batches_posted", "L1 transactions with batches, included", self.batches_posted as f64),
-            ("bytes_posted", "Bytes of batches, included", self.bytes_posted as f64),
-            ("transactions_posted", "Transactions in batches, included", self.transactions_posted as f64),
-            ("rounds", "Rounds of posting", self.rounds as f64),
-            (
+            Number::gauge("leads", "1 while this poster may post", self.leads),
+            Number::gauge("executed_block", "Number of the latest executed block", self.executed),
+            Number::gauge("posted_block", "Latest block in a batch that this process posted", self.posted),
+            Number::counter("batches_posted", "L1 transactions with batches, included", self.batches_posted),
+            Number::counter("bytes_posted", "Bytes of batches, included", self.bytes_posted),
+            Number::counter("transactions_posted", "Transactions in batches, included", self.transactions_posted),
+            Number::counter("rounds", "Rounds of posting", self.rounds),
+            Number::counter(
                 "rounds_without_effect",
                 "Rounds that did not move the safe head as they should",
-                self.without_effect as f64,
+                self.without_effect,
             ),
-            ("failures", "Rounds that ended early", self.failures as f64),
-            ("waiting", "1 while it waits for something that does not work", f64::from(self.trouble().is_some())),
+            Number::counter("failures", "Rounds that ended early", self.failures),
+            Number::gauge("waiting", "1 while it waits for something that does not work", self.trouble().is_some()),
         ];
         numbers.extend(derivation(&self.derivation));
         numbers
@@ -324,50 +330,58 @@ impl Status for RelayStatus {
         self.applying_trouble.as_deref().or(self.observing_trouble.as_deref())
     }
 
-    fn numbers(&self) -> Vec<(&'static str, &'static str, f64)> {
+    fn numbers(&self) -> Vec<Number> {
         vec![
-            ("log_height", "Height of the log", self.height as f64),
-            ("executed_block", "Number of the latest executed block", self.block as f64),
-            ("certified_block", "Latest block that the log has certified", self.certified.unwrap_or(0) as f64),
-            ("incarnation", "Reorganisations of the rollup that the log has seen", f64::from(self.incarnation)),
-            ("healthy", "1 while the log takes settlements that touch the rollup", f64::from(self.healthy)),
-            ("legs_wanted", "Legs that the log wants to see", self.wanted as f64),
-            ("observations", "Observations taken from this process", self.observations as f64),
-            ("claims", "Claims in them", self.claims as f64),
-            ("observations_refused", "Observations not taken", self.refused as f64),
-            ("contradictions", "Legs that contradicted a decision", self.contradictions as f64),
-            ("strays", "Legs prepared whose settlement was never ordered", self.strays as f64),
-            ("voids", "Proofs of such legs taken from this process", self.voids as f64),
-            ("decided", "Decisions in the lane", self.decided as f64),
-            ("applied", "Decisions that the hub has taken", self.applied as f64),
-            ("calls", "Calls of the hub sent", self.calls as f64),
-            ("calls_succeeded", "Calls executed that did something", self.calls_succeeded as f64),
-            ("calls_reverted", "Calls executed that did nothing", self.calls_reverted as f64),
-            ("decisions_applied", "Decisions in the calls that did something", self.decisions_applied as f64),
-            ("gas_used", "Gas of all executed calls", self.gas_used as f64),
-            (
+            Number::gauge("log_height", "Height of the log", self.height),
+            Number::gauge("executed_block", "Number of the latest executed block", self.block),
+            Number::gauge("certified_block", "Latest block that the log has certified", self.certified.unwrap_or(0)),
+            Number::gauge("incarnation", "Reorganisations of the rollup that the log has seen", self.incarnation),
+            Number::gauge("healthy", "1 while the log takes settlements that touch the rollup", self.healthy),
+            Number::gauge("legs_wanted", "Legs that the log wants to see", self.wanted),
+            Number::counter("observations", "Observations taken from this process", self.observations),
+            Number::counter("claims", "Claims in the observations taken from this process", self.claims),
+            Number::counter("observations_refused", "Observations of this process not taken", self.refused),
+            Number::counter("contradictions", "Legs that contradicted a decision", self.contradictions),
+            Number::gauge("strays", "Legs prepared whose settlement was never ordered", self.strays),
+            Number::counter("voids", "Proofs of strays taken from this process", self.voids),
+            Number::gauge("decided", "Decisions in the lane", self.decided),
+            Number::gauge("applied", "Decisions that the hub has taken", self.applied),
+            Number::counter("calls", "Calls of the hub sent", self.calls),
+            Number::counter("calls_succeeded", "Calls executed that did something", self.calls_succeeded),
+            Number::counter("calls_reverted", "Calls executed that did nothing", self.calls_reverted),
+            Number::counter("decisions_applied", "Decisions in the calls that did something", self.decisions_applied),
+            Number::counter("gas_used", "Gas of all executed calls", self.gas_used),
+            Number::gauge(
                 "latest_call_ms",
                 "Milliseconds from sending to seeing the latest call executed",
-                self.latest_call_ms as f64,
+                self.latest_call_ms,
             ),
-            ("stubborn_legs", "Times that an escrow would not take a decision", self.stubborn as f64),
-            ("failures", "Failed attempts", self.failures as f64),
-            ("waiting", "1 while it waits for something that does not work", f64::from(self.trouble().is_some())),
+            Number::counter("stubborn_legs", "Times that an escrow would not take a decision", self.stubborn),
+            Number::counter("failures", "Failed attempts", self.failures),
+            Number::gauge("waiting", "1 while it waits for something that does not work", self.trouble().is_some()),
         ]
     }
 }
 
-fn derivation(derived: &Derived) -> Vec<(&'static str, &'static str, f64)> {
+fn derivation(derived: &Derived) -> Vec<Number> {
     vec![
-        ("derived_l1_block", "L1 block up to which L1 was derived", derived.l1 as f64),
-        ("safe_block", "Latest executed block that L1 leads to", derived.safe.number as f64),
-        ("finalized_block", "Latest executed block that finalized L1 leads to", derived.finalized.number as f64),
-        ("derivation_agreed", "1 while L1 leads to what was executed", f64::from(derived.agreed)),
-        ("derived_blocks", "Blocks that were compared and equal", derived.blocks as f64),
-        ("derived_transactions", "Their transactions", derived.transactions as f64),
-        ("derived_bytes", "Bytes of batcher data read", derived.bytes as f64),
-        ("derived_dropped", "Frames, channels and batches without effect", derived.dropped as f64),
-        ("window_left", "L1 blocks until the sequencing window ends", derived.window_left as f64),
+        Number::gauge("derived_l1_block", "L1 block up to which L1 was derived", derived.l1),
+        Number::gauge("safe_block", "Number of the latest executed block that L1 leads to", derived.safe.number),
+        Number::gauge(
+            "finalized_block",
+            "Number of the latest executed block that finalized L1 leads to",
+            derived.finalized.number,
+        ),
+        Number::gauge("derivation_agreed", "1 while L1 leads to what was executed", derived.agreed),
+        Number::counter("derived_blocks", "Blocks that were compared and equal", derived.blocks),
+        Number::counter(
+            "derived_transactions",
+            "Transactions of blocks that were compared and equal",
+            derived.transactions,
+        ),
+        Number::counter("derived_bytes", "Bytes of batcher data read", derived.bytes),
+        Number::counter("derived_dropped", "Frames, channels and batches without effect", derived.dropped),
+        Number::gauge("window_left", "L1 blocks until the sequencing window ends", derived.window_left),
     ]
 }
 
@@ -381,7 +395,7 @@ pub struct Service<S> {
 impl<S: Status> Service<S> {
     /// A service that begins with this status.
     pub fn new(status: S) -> Arc<Self> {
-        let registry = Mutex::new(Registry::with_prefix("lockstep_rollup"));
+        let registry = Mutex::new(metrics::registry());
         Arc::new(Self { status: Mutex::new(status), registry, begin: Instant::now() })
     }
 
@@ -413,17 +427,9 @@ impl<S: Status> Service<S> {
                 Some((StatusCode::OK, "application/json", json + "\n"))
             }
             "/metrics" => {
-                let mut text = String::new();
-                for (name, help, value) in status.numbers() {
-                    let name = format!("lockstep_rollup_{name}");
-                    text += &format!("# HELP {name} {help}.\n# TYPE {name} gauge\n{name} {value}\n");
-                }
-                let uptime = self.begin.elapsed().as_secs();
-                text +=
-                    &format!("# TYPE lockstep_rollup_uptime_seconds gauge\nlockstep_rollup_uptime_seconds {uptime}\n");
                 let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-                prometheus_client::encoding::text::encode(&mut text, &registry).expect("writing to a string");
-                Some((StatusCode::OK, "text/plain; version=0.0.4", text))
+                let text = metrics::page(status.numbers(), &registry, self.begin.elapsed());
+                Some((StatusCode::OK, metrics::CONTENT_TYPE, text.expect("text is written to memory")))
             }
             _ => None,
         }

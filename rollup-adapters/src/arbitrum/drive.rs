@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     retry::Backoff,
-    serve::{Service, Status},
+    serve::{Number, Service, Status},
 };
 
 /// Bytes of messages that a feed begins with after a restart, for clients that do not say what they want.
@@ -67,21 +67,21 @@ impl Status for FeedStatus {
         self.trouble.as_deref()
     }
 
-    fn numbers(&self) -> Vec<(&'static str, &'static str, f64)> {
+    fn numbers(&self) -> Vec<Number> {
         vec![
-            ("next_message", "Number of the next message", self.next_message as f64),
-            ("lane_height", "Height of the log up to which the lane was read", self.lane_height as f64),
-            ("delayed_messages", "Messages of the delayed inbox in the chain", self.delayed as f64),
-            ("forced_batch", "Last batch in the chain that was forced in", self.forced_batch.unwrap_or(0) as f64),
-            ("confirmed_message", "Last message that L1 has", self.confirmed.unwrap_or(0) as f64),
-            ("transactions", "Lane transactions sent by this process", self.transactions as f64),
-            ("skipped_transactions", "Lane transactions that are in no message", self.skipped as f64),
-            ("feed_clients", "Clients of the feed", self.clients as f64),
-            ("feed_clients_too_slow", "Clients cut because they did not keep up", self.too_slow as f64),
-            ("feed_bytes", "Bytes sent to clients", self.bytes as f64),
-            ("failures", "Failed attempts", self.failures as f64),
-            ("waiting", "1 while it waits for something that does not work", f64::from(self.trouble.is_some())),
-            ("l1_down", "1 while L1 does not answer", f64::from(self.l1_trouble.is_some())),
+            Number::gauge("next_message", "Number of the next message", self.next_message),
+            Number::gauge("lane_height", "Height of the log up to which the lane was read", self.lane_height),
+            Number::gauge("delayed_messages", "Messages of the delayed inbox in the chain", self.delayed),
+            Number::gauge("forced_batch", "Last batch in the chain that was forced in", self.forced_batch.unwrap_or(0)),
+            Number::gauge("confirmed_message", "Last message that L1 has", self.confirmed.unwrap_or(0)),
+            Number::counter("transactions", "Lane transactions sent by this process", self.transactions),
+            Number::counter("skipped_transactions", "Lane transactions that are in no message", self.skipped),
+            Number::gauge("feed_clients", "Clients of the feed", self.clients),
+            Number::counter("feed_clients_too_slow", "Clients cut because they did not keep up", self.too_slow),
+            Number::counter("feed_bytes", "Bytes sent to clients", self.bytes),
+            Number::counter("failures", "Failed attempts", self.failures),
+            Number::gauge("waiting", "1 while it waits for something that does not work", self.trouble.is_some()),
+            Number::gauge("l1_down", "1 while L1 does not answer", self.l1_trouble.is_some()),
         ]
     }
 }

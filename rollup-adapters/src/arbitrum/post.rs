@@ -26,7 +26,7 @@ use crate::{
         lease::{LeaseError, Verdict},
     },
     retry::Backoff,
-    serve::{OnL1, Service, Status},
+    serve::{Number, OnL1, Service, Status},
 };
 
 /// Bytes of messages that one round looks at: a full batch in six blobs after compression.
@@ -146,18 +146,18 @@ impl Status for PostStatus {
         self.trouble.as_deref()
     }
 
-    fn numbers(&self) -> Vec<(&'static str, &'static str, f64)> {
+    fn numbers(&self) -> Vec<Number> {
         vec![
-            ("leads", "1 while this poster may post", f64::from(self.leads)),
-            ("next_message", "Next message of the lane", self.next_message as f64),
-            ("posted_messages", "Messages that L1 has", self.posted_messages as f64),
-            ("batches", "Batches that L1 has", self.batches as f64),
-            ("forced_batch", "Last batch in the chain that was forced in", self.forced_batch.unwrap_or(0) as f64),
-            ("batches_posted", "Batches of this process, included as meant", self.batches_posted as f64),
-            ("bytes_posted", "Bytes of them", self.bytes_posted as f64),
-            ("transactions_posted", "Transactions in them", self.transactions_posted as f64),
-            ("failures", "Rounds that ended early", self.failures as f64),
-            ("waiting", "1 while it waits for something that does not work", f64::from(self.trouble.is_some())),
+            Number::gauge("leads", "1 while this poster may post", self.leads),
+            Number::gauge("next_message", "Next message of the lane", self.next_message),
+            Number::gauge("posted_messages", "Messages that L1 has", self.posted_messages),
+            Number::gauge("batches", "Batches that L1 has", self.batches),
+            Number::gauge("forced_batch", "Last batch in the chain that was forced in", self.forced_batch.unwrap_or(0)),
+            Number::counter("batches_posted", "Batches of this process, included as meant", self.batches_posted),
+            Number::counter("bytes_posted", "Bytes of batches of this process", self.bytes_posted),
+            Number::counter("transactions_posted", "Transactions in batches of this process", self.transactions_posted),
+            Number::counter("failures", "Rounds that ended early", self.failures),
+            Number::gauge("waiting", "1 while it waits for something that does not work", self.trouble.is_some()),
         ]
     }
 }

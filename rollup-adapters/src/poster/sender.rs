@@ -146,7 +146,7 @@ impl SenderMetrics {
         registry.register("l1_transactions_replaced", "Replacements at a higher price", self.replaced.clone());
         registry.register("l1_rounds_displaced", "Rounds ended by another user of the nonce", self.displaced.clone());
         registry.register("l1_too_dear", "1 while L1 asks for more than the caps", self.too_dear.clone());
-        registry.register("l1_spent_gwei", "Paid for gas, without blobs", self.spent_gwei.clone());
+        registry.register("l1_spent_gwei", "Gwei paid for gas, without blobs", self.spent_gwei.clone());
     }
 }
 

@@ -96,7 +96,12 @@ async fn the_poster_posts_tells_survives_a_kill_and_ends_cleanly() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     assert!(metrics.contains("lockstep_rollup_derivation_agreed 1\n"), "{metrics}");
-    assert!(metrics.contains("lockstep_rollup_l1_transactions_included_total"), "{metrics}");
+    for counted in ["l1_transactions_included", "batches_posted", "derived_blocks"] {
+        let (kind, sample) =
+            (format!("# TYPE lockstep_rollup_{counted} counter\n"), format!("lockstep_rollup_{counted}_total "));
+        let (_, after) = metrics.split_once(&kind).unwrap_or_else(|| panic!("{counted}: {metrics}"));
+        assert!(after.starts_with(&sample), "{counted}: {metrics}");
+    }
     assert!(get(port, "/healthz").await.is_some_and(|text| text.starts_with("HTTP/1.1 200")));
     assert!(get(port, "/status").await.is_some_and(|text| text.contains("\"agreed\": true")));
     assert!(get(port, "/secrets").await.is_some_and(|text| text.starts_with("HTTP/1.1 404")));
