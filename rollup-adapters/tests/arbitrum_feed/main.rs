@@ -10,6 +10,12 @@ use lockstep_adapters::arbitrum::feed::{
 mod bytes;
 mod clients;
 mod follower;
+#[cfg(feature = "run")]
+mod l1_away;
+#[cfg(feature = "run")]
+#[path = "../run/proxy.rs"]
+#[allow(dead_code, reason = "each test uses its part")]
+mod proxy;
 
 pub(crate) const CHAIN: u64 = 42_161;
 /// Long enough for any machine; nothing waits for it where all is well.
