@@ -76,6 +76,16 @@ async fn embedded(world: &World) -> (Client, Vec<Told>, DriverStatus) {
     (client, blocks, status)
 }
 
+/// Without help it comes to where the world is, with the embedded node's blocks.
+async fn assert_recovers(world: &World, geth: &OpGeth, driver: Running<DriverStatus>) {
+    let target = world.target();
+    wait_for(&driver, target).await;
+    until("its trouble is over", || driver.service.status().trouble.is_none()).await;
+    driver.stop().await;
+    let (_, expected, _) = embedded(world).await;
+    assert_eq!(blocks(&geth.rpc, target).await, expected);
+}
+
 #[tokio::test]
 async fn it_builds_the_embedded_nodes_blocks_from_the_same_lane() {
     let mut traffic = Traffic::new();
@@ -119,12 +129,7 @@ async fn killed_and_started_again_it_is_driven_on_without_help() {
         until("its absence is told", || driver.service.status().trouble.is_some()).await;
         geth.revive().await;
     }
-    let target = world.target();
-    wait_for(&driver, target).await;
-    until("its trouble is over", || driver.service.status().trouble.is_none()).await;
-    driver.stop().await;
-    let (_, expected, _) = embedded(&world).await;
-    assert_eq!(blocks(&geth.rpc, target).await, expected);
+    assert_recovers(&world, &geth, driver).await;
 }
 
 #[tokio::test]
@@ -145,10 +150,5 @@ async fn states_that_a_kill_loses_are_executed_again() {
     geth.revive().await;
     let head = geth.head().await;
     assert!(head < kept + 30, "{head}: nothing was lost, so nothing is shown");
-    let target = world.target();
-    wait_for(&driver, target).await;
-    until("its trouble is over", || driver.service.status().trouble.is_none()).await;
-    driver.stop().await;
-    let (_, expected, _) = embedded(&world).await;
-    assert_eq!(blocks(&geth.rpc, target).await, expected);
+    assert_recovers(&world, &geth, driver).await;
 }

@@ -8,15 +8,40 @@ use lockstep_contracts::{
     self as contracts, SolCall,
     abi::{MarginEscrow, SettlementHub, TestToken},
 };
-use lockstep_protocol::settlement::{AbortReason, Decision, LegStatus};
+use lockstep_protocol::{
+    ids::SettlementId,
+    settlement::{AbortReason, Decision, LegStatus},
+};
 
 use crate::{
-    city::{City, Fragile, MARGIN, ROLLUPS, Wire, payer, until},
+    city::{City, Fragile, Living, MARGIN, ROLLUPS, Relaying, Wire, payer, until},
     venue::{DEPLOYER, PLENTY, asset, deployer, trader, word},
     world::COMMIT,
 };
 
-async fn assert_everywhere(city: &Arc<City>, sid: lockstep_protocol::ids::SettlementId, status: LegStatus) {
+/// A city that lives, and a relayer for each of its rollups.
+async fn relayed() -> (Arc<City>, Living, [Relaying; 2]) {
+    let city = City::new().await;
+    let living = city.live();
+    let [a, b] = ROLLUPS;
+    let relayers = [city.relay(a, 0).await, city.relay(b, 1).await];
+    (city, living, relayers)
+}
+
+/// Nothing moves any more, and the relayers end when they are told to.
+async fn stop(living: Living, relayers: impl IntoIterator<Item = Relaying>) {
+    drop(living);
+    for relaying in relayers {
+        relaying.stop().await;
+    }
+}
+
+/// It ends, and this is what was decided.
+async fn decided(city: &Arc<City>, sid: SettlementId) -> Decision {
+    city.settled(sid).await.record.decided.expect("decided").decision
+}
+
+async fn assert_everywhere(city: &Arc<City>, sid: SettlementId, status: LegStatus) {
     for (index, rollup) in (0..).zip(ROLLUPS) {
         city.with_venue(rollup, async |venue| {
             // Legs are debit, credit; transfers of these tests go from the first rollup to the second, unless said.
@@ -34,10 +59,8 @@ async fn free(city: &Arc<City>, rollup: u64, who: usize) -> u128 {
 
 #[tokio::test]
 async fn margin_moves_both_ways_and_both_legs_or_neither() {
-    let city = City::new().await;
-    let living = city.live();
+    let (city, living, relayers) = relayed().await;
     let [a, b] = ROLLUPS;
-    let (first, second) = (city.relay(a, 0).await, city.relay(b, 1).await);
     let mut heights = Vec::new();
     for (round, (from, to)) in [(a, b), (b, a), (a, b), (a, b)].into_iter().enumerate() {
         let sid = city.transfer(round % 3, from, to, 100, 2_000).await;
@@ -51,19 +74,16 @@ async fn margin_moves_both_ways_and_both_legs_or_neither() {
     assert_eq!((free(&city, a, 0).await, free(&city, b, 0).await), (MARGIN - 200, MARGIN + 200));
     // More than the account has: its venue says no, and the other leg is let go.
     let sid = city.transfer(2, a, b, 2 * MARGIN, 2_000).await;
-    let end = city.settled(sid).await;
-    assert_eq!(end.record.decided.expect("decided").decision, Decision::Abort(AbortReason::Refused));
+    assert_eq!(decided(&city, sid).await, Decision::Abort(AbortReason::Refused));
     assert_everywhere(&city, sid, LegStatus::Released).await;
-    for relaying in [&first, &second] {
+    for relaying in &relayers {
         let status = relaying.service.status();
         eprintln!("rollup {}: {} calls, {} gas", status.rollup, status.calls, status.gas_used);
         assert_eq!((status.contradictions, status.stubborn, status.calls_reverted), (0, 0, 0));
         assert_eq!((status.decisions_applied, status.applied), (5, 5));
         assert_eq!(status.failures, 0);
     }
-    drop(living);
-    first.stop().await;
-    second.stop().await;
+    stop(living, relayers).await;
 }
 
 #[tokio::test]
@@ -79,7 +99,7 @@ async fn many_settlements_at_once_take_few_calls() {
     }
     let living = city.live();
     for sid in &sids {
-        assert_eq!(city.settled(*sid).await.record.decided.expect("decided").decision, Decision::Commit);
+        assert_eq!(decided(&city, *sid).await, Decision::Commit);
     }
     let (here, there) = (first.service.status(), second.service.status());
     eprintln!(
@@ -87,9 +107,7 @@ async fn many_settlements_at_once_take_few_calls() {
         here.calls, there.calls, here.gas_used, there.gas_used
     );
     assert!(here.calls < 24 && there.calls < 24);
-    drop(living);
-    first.stop().await;
-    second.stop().await;
+    stop(living, [first, second]).await;
 }
 
 #[tokio::test]
@@ -114,15 +132,12 @@ async fn killed_after_everything_that_it_says_it_goes_on_from_the_chains_alone()
     }
     let last = city.relay(a, 0).await;
     for sid in sids {
-        let end = city.settled(sid).await;
-        assert_eq!(end.record.decided.expect("decided").decision, Decision::Commit);
+        assert_eq!(decided(&city, sid).await, Decision::Commit);
         assert_everywhere(&city, sid, LegStatus::Committed).await;
     }
     assert!(kills >= 5, "it was killed {kills} times only");
     assert_eq!(free(&city, b, 0).await + free(&city, b, 1).await + free(&city, b, 2).await, 3 * MARGIN + 80);
-    drop(living);
-    last.stop().await;
-    other.stop().await;
+    stop(living, [last, other]).await;
 }
 
 #[tokio::test]
@@ -135,7 +150,7 @@ async fn two_relayers_at_once_do_no_harm_and_a_patient_one_pays_nothing() {
     let patient = city.relay_through(Arc::new(Wire::new(&city, b, 3)), b, 3, Some(patience)).await;
     for round in 0..6 {
         let sid = city.transfer(round % 3, a, b, 10, 2_000).await;
-        assert_eq!(city.settled(sid).await.record.decided.expect("decided").decision, Decision::Commit);
+        assert_eq!(decided(&city, sid).await, Decision::Commit);
         assert_everywhere(&city, sid, LegStatus::Committed).await;
     }
     for relaying in &relayers {
@@ -145,11 +160,7 @@ async fn two_relayers_at_once_do_no_harm_and_a_patient_one_pays_nothing() {
     let twice: u64 = relayers[..2].iter().map(|relaying| relaying.service.status().decisions_applied).sum();
     assert!(twice <= 6, "a decision is applied once: {twice}");
     assert_eq!(patient.service.status().calls, 0);
-    drop(living);
-    for relaying in relayers {
-        relaying.stop().await;
-    }
-    patient.stop().await;
+    stop(living, relayers.into_iter().chain([patient])).await;
 }
 
 #[tokio::test]
@@ -160,13 +171,10 @@ async fn calls_that_the_network_loses_are_sent_again() {
     city.lose.store(3, Ordering::SeqCst);
     let (first, second) = (city.relay(a, 0).await, city.relay(b, 1).await);
     let sid = city.transfer(0, a, b, 10, 8_000).await;
-    let end = city.settled(sid).await;
-    assert_eq!(end.record.decided.expect("decided").decision, Decision::Commit);
+    assert_eq!(decided(&city, sid).await, Decision::Commit);
     let calls = first.service.status().calls + second.service.status().calls;
     assert_eq!(calls, 2 + 3, "each loss costs one more");
-    drop(living);
-    first.stop().await;
-    second.stop().await;
+    stop(living, [first, second]).await;
 }
 
 #[tokio::test]
@@ -193,10 +201,7 @@ async fn a_leg_that_another_relayer_left_out_is_applied() {
     let relaying = city.relay(a, 0).await;
     city.settled(sid).await;
     assert_everywhere(&city, sid, LegStatus::Committed).await;
-    drop(living);
-    for relaying in [eyes, other, relaying] {
-        relaying.stop().await;
-    }
+    stop(living, [eyes, other, relaying]).await;
 }
 
 #[tokio::test]
@@ -238,10 +243,7 @@ async fn an_escrow_that_does_not_take_its_decision_is_named_and_served_once_it_d
     let relaying = city.relay(a, 0).await;
     city.settled(sid).await;
     assert_everywhere(&city, sid, LegStatus::Committed).await;
-    drop(living);
-    for relaying in [eyes, other, relaying] {
-        relaying.stop().await;
-    }
+    stop(living, [eyes, other, relaying]).await;
 }
 
 #[tokio::test]
@@ -262,18 +264,13 @@ async fn above_its_cap_it_waits_and_says_so() {
     waiting.stop().await;
     let paying = city.relay(a, 0).await;
     city.settled(sid).await;
-    drop(living);
-    for relaying in [paying, other] {
-        relaying.stop().await;
-    }
+    stop(living, [paying, other]).await;
 }
 
 #[tokio::test]
 async fn a_decision_is_done_again_after_the_rollup_left_the_history_in_which_it_was_applied() {
-    let city = City::new().await;
-    let living = city.live();
+    let (city, living, relayers) = relayed().await;
     let [a, b] = ROLLUPS;
-    let (first, second) = (city.relay(a, 0).await, city.relay(b, 1).await);
     let before = city.with_venue(a, async |venue| venue.node.head().header.number).await;
     let sid = city.transfer(0, a, b, 10, 2_000).await;
     let committed = async || city.with_venue(a, async |venue| venue.leg(sid, 0).await == LegStatus::Committed).await;
@@ -289,17 +286,13 @@ async fn a_decision_is_done_again_after_the_rollup_left_the_history_in_which_it_
     let committed = async || city.with_venue(a, async |venue| venue.leg(sid, 0).await == LegStatus::Committed).await;
     until("it is applied", committed).await;
     assert_eq!((free(&city, a, 0).await, free(&city, b, 0).await), (MARGIN - 10, MARGIN + 10));
-    drop(living);
-    first.stop().await;
-    second.stop().await;
+    stop(living, relayers).await;
 }
 
 #[tokio::test]
 async fn a_leg_whose_settlement_is_never_ordered_comes_free_after_its_deadline() {
-    let city = City::new().await;
-    let living = city.live();
+    let (city, living, relayers) = relayed().await;
     let [a, b] = ROLLUPS;
-    let (first, second) = (city.relay(a, 0).await, city.relay(b, 1).await);
     let sid = city.leak(0, a, b, 10, 60).await;
     assert_eq!(city.with_venue(a, async |venue| venue.leg(sid, 0).await).await, LegStatus::Prepared);
     let end = city.settled(sid).await;
@@ -308,9 +301,7 @@ async fn a_leg_whose_settlement_is_never_ordered_comes_free_after_its_deadline()
     assert!(decided.height > end.record.deadline);
     assert_eq!(city.with_venue(a, async |venue| venue.leg(sid, 0).await).await, LegStatus::Released);
     assert_eq!(free(&city, a, 0).await, MARGIN);
-    drop(living);
-    first.stop().await;
-    second.stop().await;
+    stop(living, relayers).await;
 }
 
 #[tokio::test]
@@ -338,7 +329,5 @@ async fn what_is_paid_in_at_a_hub_is_credited_in_the_log() {
         until("the payment is seen", async || city.balance(payer()).await >= 700 * times).await;
         assert_eq!(city.balance(payer()).await, 700 * times);
     }
-    drop(living);
-    eyes.stop().await;
-    also.stop().await;
+    stop(living, [eyes, also]).await;
 }
