@@ -190,20 +190,21 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Writes all of `out`, as few system calls as it takes.
+    /// Writes all of `out`, as few system calls as it takes. There is a timer only for a client that does not take all at once.
     async fn write(&mut self) -> Result<(), Departure> {
         let mut out = self.out.as_mut_slice();
         while !out.is_empty() {
-            let mut slices = [io::IoSlice::new(&[]); WRITE_FRAMES_MAX];
-            for (slice, frame) in slices.iter_mut().zip(out.iter()) {
-                *slice = io::IoSlice::new(frame);
-            }
-            let count = out.len().min(WRITE_FRAMES_MAX);
-            let writing = self.stream.write_vectored(&slices[..count]);
-            let mut written = match time::timeout(self.shared.config.write_timeout, writing).await {
-                Ok(Ok(0)) | Ok(Err(_)) => return Err(Departure::Gone),
-                Ok(Ok(written)) => written,
-                Err(_) => return Err(Departure::Stalled),
+            let mut written = match try_write(&self.stream, out) {
+                Ok(0) => return Err(Departure::Gone),
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match time::timeout(self.shared.config.write_timeout, self.stream.writable()).await {
+                        Ok(Ok(())) => continue,
+                        Ok(Err(_)) => return Err(Departure::Gone),
+                        Err(_) => return Err(Departure::Stalled),
+                    }
+                }
+                Err(_) => return Err(Departure::Gone),
             };
             self.shared.bytes.fetch_add(written as u64, Ordering::Relaxed);
             while let Some(frame) = out.first_mut() {
@@ -282,6 +283,8 @@ async fn listen(
         client.fill().await?;
         if !client.out.is_empty() {
             client.write().await?;
+            // Who takes everything at once must not keep others from their turn.
+            task::coop::consume_budget().await;
             // Who catches up for long must still be heard, and pinged.
             client.read()?;
             if client.heard.elapsed() > client.shared.config.silence {
@@ -303,6 +306,18 @@ async fn listen(
             }
         }
     }
+}
+
+/// As many of these frames as the socket takes now.
+fn try_write(stream: &TcpStream, frames: &[Bytes]) -> io::Result<usize> {
+    if let [frame] = frames {
+        return stream.try_write(frame);
+    }
+    let mut slices = [io::IoSlice::new(&[]); WRITE_FRAMES_MAX];
+    for (slice, frame) in slices.iter_mut().zip(frames) {
+        *slice = io::IoSlice::new(frame);
+    }
+    stream.try_write_vectored(&slices[..frames.len().min(WRITE_FRAMES_MAX)])
 }
 
 fn control_frame(first: u8, payload: &[u8]) -> Bytes {
