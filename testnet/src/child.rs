@@ -22,6 +22,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How much of a log is shown when its process dies.
 const LOG_TAIL_BYTES: u64 = 2_048;
 
+/// Runs a program that would go on when whoever started it is gone: its arguments, while its standard input is open. The program takes
+/// the shell's place and number, so that what is done to the process is done to it. A number is not given to another as long as its
+/// group has somebody in it, and whoever waits for the end of input is in it.
+const TETHER: &str = r#"
+exec 3<&0
+{ cat <&3 >/dev/null; kill -s KILL -- "-$$"; } &
+exec "$@" 3<&- </dev/null
+"#;
+
 /// A process that can be started again and again on what its folder holds. Dropping it kills it.
 #[derive(Debug)]
 pub struct Child {
@@ -36,6 +45,12 @@ impl Child {
     /// What would be started, logging to `log`.
     pub fn new(name: impl Into<String>, executable: &Path, arguments: Vec<OsString>, log: PathBuf) -> Self {
         Self { name: name.into(), executable: executable.to_owned(), arguments, log, process: None }
+    }
+
+    /// The same for a program that does not end by itself when we are gone: not one of ours.
+    pub fn tethered(name: impl Into<String>, program: &Path, arguments: Vec<OsString>, log: PathBuf) -> Self {
+        let shell = ["-c".into(), TETHER.into(), "tether".into(), program.into()];
+        Self::new(name, Path::new("/bin/sh"), shell.into_iter().chain(arguments).collect(), log)
     }
 
     /// What it is called.

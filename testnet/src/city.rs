@@ -20,7 +20,7 @@ use crate::{
     network::{Network, Plan, ROLLUPS},
     nodes::Nodes,
     promises::{self, Credits, Execution, Promise},
-    rollups::{L1Started, Rollups, View},
+    rollups::{L1Started, RollupView, Rollups, View},
     table,
     traffic::{Book, Traffic},
     venues::{self, Cast, Venues},
@@ -252,6 +252,7 @@ impl City {
         let validators = self.network.validators().len();
         let validators_up = self.network.running();
         let finality = self.book.finality().percentiles();
+        let chains = self.rollups.as_ref().map(Rollups::view).unwrap_or_default();
         let ledger = self.book.ledger();
         let counts = ledger.counts();
         table::Snapshot {
@@ -266,8 +267,10 @@ impl City {
             not_ordered: counts.not_ordered.values().sum(),
             refused: counts.refused.clone(),
             lanes,
-            breaches: ledger.breaches().count() + self.venues.as_ref().map_or(0, |venues| venues.view().breaches),
-            chains: self.rollups.as_ref().map(Rollups::view).unwrap_or_default(),
+            breaches: ledger.breaches().count()
+                + self.venues.as_ref().map_or(0, |venues| venues.view().breaches)
+                + chains.rollups.iter().map(RollupView::disagreements).sum::<u64>(),
+            chains,
             venues: self.venues.as_ref().map(Venues::view),
             kills: None,
         }
@@ -356,13 +359,15 @@ async fn settle(rollups: &mut Rollups, expected: &[(Address, [u64; ROLLUPS.len()
     let heights: Vec<_> = executions.iter().map(|execution| execution.height).collect();
     rollups
         .reach(left, |view| {
-            let derived = view.rollups.iter().map(|rollup| rollup.derived.unwrap_or(0));
-            view.rollups.len() == heights.len() && derived.zip(&heights).all(|(derived, height)| derived >= *height)
+            let arrived = |(rollup, height): (&RollupView, &u64)| {
+                rollup.derived >= Some(*height) && rollup.stock.is_none_or(|stock| stock.safe >= Some(*height))
+            };
+            view.rollups.len() == heights.len() && view.rollups.iter().zip(&heights).all(arrived)
         })
         .await;
     for (execution, seen) in executions.iter_mut().zip(rollups.view().rollups) {
-        (execution.derived, execution.agreed, execution.trouble) =
-            (seen.derived.unwrap_or(0), seen.agreed, seen.trouble);
+        (execution.derived, execution.agreed, execution.stock) = (seen.derived.unwrap_or(0), seen.agreed, seen.stock);
+        execution.trouble = seen.trouble;
     }
     executions
 }

@@ -13,6 +13,7 @@ Examples:
   cargo run --release                        a network with traffic, until Ctrl-C
   cargo run --release -- --for 30s           the same for 30 seconds; exits with 1 if a promise was broken
   cargo run --release -- --chaos --for 2m    the same while validators, relayers, rollup nodes and L1 are killed
+  cargo run --release -- --op-geth           the same with rollup 901 on stock op-geth, derived by stock op-node
   cargo run --release -- --keep --for 10s    and then leave it running, to try the RPC with curl and the SDK's example
   cargo run --release -- load --rate 2000    an open-loop load and its latencies
   cargo run --release -- load --ramp         the highest rate that the network keeps up with
@@ -97,6 +98,9 @@ pub struct RunArgs {
     /// What the rollups are posted to.
     #[arg(long, value_enum, default_value_t)]
     pub l1: L1Choice,
+    /// Run rollup 901 on op-geth, and derive it with op-node from L1 alone; rollup-adapters/judges/optimism/run.sh builds both.
+    #[arg(long, conflicts_with = "bare")]
+    pub op_geth: bool,
     /// When the traffic has ended, leave the network running until Ctrl-C, and keep its folder.
     #[arg(long)]
     pub keep: bool,
@@ -240,6 +244,9 @@ mod tests {
         assert_eq!(cli.run.l1, L1Choice::Anvil);
         assert!(Cli::try_parse_from(["lockstep-testnet", "--l1", "geth"]).is_err());
         assert!(Cli::try_parse_from(["lockstep-testnet", "--l1", "anvil", "--bare"]).is_err());
+        let cli = Cli::try_parse_from(["lockstep-testnet", "--op-geth", "--l1", "anvil"]).expect("stock software");
+        assert!(cli.run.op_geth && cli.run.l1 == L1Choice::Anvil);
+        assert!(Cli::try_parse_from(["lockstep-testnet", "--op-geth", "--bare"]).is_err());
         let cli = Cli::try_parse_from(["lockstep-testnet", "--chaos", "--transfers", "5"]).expect("chaos");
         assert!(cli.run.chaos && cli.run.transfers == 5.0);
         assert!(Cli::try_parse_from(["lockstep-testnet", "--chaos", "--bare"]).is_err());

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::{
     ledger::{Closing, Ledger},
     network::ROLLUPS,
+    rollups::StockView,
     venues::{
         conservation::{Auditor, Totals},
         settlements,
@@ -69,6 +70,8 @@ pub struct Execution {
     pub derived: u64,
     /// Whether all blocks that L1 leads to are the executed ones.
     pub agreed: bool,
+    /// What stock software makes of L1 alone, where there is any.
+    pub stock: Option<StockView>,
     /// What its driver or poster waits for.
     pub trouble: Option<String>,
 }
@@ -76,7 +79,7 @@ pub struct Execution {
 /// Judges what the rollups did.
 pub fn executed(rollups: &[Execution]) -> Promise {
     let broken = rollups.iter().find_map(|execution| {
-        let Execution { rollup, height, ordered, missing, derived, agreed, trouble } = execution;
+        let Execution { rollup, height, ordered, missing, derived, agreed, stock, trouble } = execution;
         let waits = trouble.as_ref().map(|trouble| format!(" ({trouble})")).unwrap_or_default();
         if *missing > 0 {
             Some(format!("rollup {rollup} lacks {missing} of {ordered} ordered transactions{waits}"))
@@ -85,7 +88,14 @@ pub fn executed(rollups: &[Execution]) -> Promise {
         } else if derived < height {
             Some(format!("rollup {rollup} executed up to block {height}, L1 leads to {derived} only{waits}"))
         } else {
-            None
+            stock.and_then(|stock| match stock.safe {
+                _ if !stock.agreed => Some(format!("rollup {rollup}: op-node derives other blocks than were executed")),
+                Some(safe) if safe >= *height => None,
+                Some(safe) => {
+                    Some(format!("rollup {rollup} executed up to block {height}, L1 leads op-node to {safe} only"))
+                }
+                None => Some(format!("rollup {rollup}: nobody could compare op-node's blocks with the executed ones")),
+            })
         }
     });
     let found = match broken {
@@ -93,8 +103,12 @@ pub fn executed(rollups: &[Execution]) -> Promise {
         None if rollups.is_empty() => Err("there are no rollups".to_owned()),
         None => {
             let each = rollups.iter().map(|execution| {
-                let Execution { rollup, ordered, derived, .. } = execution;
-                format!("rollup {rollup} executed {ordered} transactions, the same from L1 up to block {derived}")
+                let Execution { rollup, ordered, derived, stock, .. } = execution;
+                let stock =
+                    stock.and_then(|stock| Some(format!(", by op-node up to {}", stock.safe?))).unwrap_or_default();
+                format!(
+                    "rollup {rollup} executed {ordered} transactions, the same from L1 up to block {derived}{stock}"
+                )
             });
             Ok(each.collect::<Vec<_>>().join("; "))
         }
@@ -311,6 +325,20 @@ mod tests {
         lanes[1].leaf.feed = Hash32([9; 32]);
         let promises = judge(&mut ledger, &lanes, Height(5), Ok(credits));
         assert_eq!(broken(&promises), ["followers on different nodes agree"]);
+    }
+
+    #[test]
+    fn a_rollup_that_op_node_derives_otherwise_or_not_to_the_end_is_broken() {
+        let derived = |stock| {
+            executed(&[Execution { rollup: A, height: 7, derived: 7, agreed: true, stock, ..Execution::default() }])
+        };
+        assert!(derived(None).kept, "{}", derived(None));
+        let all = derived(Some(StockView { safe: Some(8), agreed: true }));
+        assert!(all.kept && all.detail.contains("by op-node up to 8"), "{all}");
+        for (safe, agreed) in [(Some(8), false), (Some(6), true), (None, true)] {
+            let promise = derived(Some(StockView { safe, agreed }));
+            assert!(!promise.kept && promise.detail.contains("op-node"), "{promise}");
+        }
     }
 
     #[test]

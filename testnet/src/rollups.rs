@@ -28,9 +28,11 @@ mod optimism;
 pub(crate) mod posters;
 pub mod relays;
 mod status;
+mod stock;
 
 pub use l1::{L1_CHAIN, L1Kind};
-pub use status::RollupView;
+pub use status::{RollupView, StockView};
+pub use stock::OpStack;
 
 use l1::L1;
 use nitro::Nitro;
@@ -77,6 +79,8 @@ struct Funded {
 struct Place<'a> {
     executable: &'a Path,
     l1: &'a L1,
+    /// What the OP Stack rollup runs on, if not on the embedded node.
+    op_stack: Option<&'a OpStack>,
     funded: &'a Funded,
     /// Where its JSON-RPC shall be.
     rpc: SocketAddr,
@@ -109,7 +113,8 @@ impl Rollups {
         let mut next = || free.next().expect("as many ports as were asked for");
         let rpcs = std::array::from_fn(|_| next());
         let posts = std::array::from_fn(|_| std::array::from_fn(|_| next()));
-        Ok(L1Started { l1, funded, rpcs, posts, executable: executable.to_owned(), folder: folder.to_owned() })
+        let (executable, folder) = (executable.to_owned(), folder.to_owned());
+        Ok(L1Started { l1, op_stack: None, funded, rpcs, posts, executable, folder })
     }
 
     /// All parts.
@@ -202,11 +207,13 @@ impl Rollups {
 
     /// Lines for a person who wants to talk to them.
     pub fn guide(&self) -> Vec<String> {
-        vec![
+        let mut lines = vec![
             format!("L1 {L1_CHAIN}            {}", self.l1.rpc_url()),
             format!("rollup 901 (OP Stack) {}", self.optimism.pages.rpc_url()),
             format!("rollup 902 (Nitro)    {}", self.nitro.pages.rpc_url()),
-        ]
+        ];
+        lines.extend(self.optimism.pages.node_url().map(|url| format!("op-node of 901        {url}")));
+        lines
     }
 
     /// Stops all parts.
@@ -219,6 +226,7 @@ impl Rollups {
 /// An L1 that waits for its rollups.
 pub struct L1Started {
     l1: L1,
+    op_stack: Option<OpStack>,
     funded: Funded,
     rpcs: [SocketAddr; 2],
     posts: [[SocketAddr; posters::PER_ROLLUP]; 2],
@@ -242,12 +250,17 @@ impl L1Started {
         self.posts.map(|posts| posts.iter().map(|post| format!("http://{post}")).collect())
     }
 
+    /// Has the OP Stack rollup run on stock software, or on the embedded node.
+    pub fn with_op_stack(self, op_stack: Option<OpStack>) -> Self {
+        Self { op_stack, ..self }
+    }
+
     /// Starts the rollups of a log whose validators serve.
     pub async fn start_rollups(self, genesis: &Path, nodes: &[String]) -> Result<Rollups> {
-        let Self { l1, funded, rpcs, posts, executable, folder } = self;
+        let Self { l1, op_stack, funded, rpcs, posts, executable, folder } = self;
         let started = |place: usize| {
             let (rpc, posts) = (rpcs[place], posts[place]);
-            Place { executable: &executable, l1: &l1, funded: &funded, rpc, posts }
+            Place { executable: &executable, l1: &l1, op_stack: op_stack.as_ref(), funded: &funded, rpc, posts }
         };
         let optimism = Optimism::start(&started(0), &folder.join("op"), genesis, nodes).await?;
         let nitro = Nitro::start(&started(1), &folder.join("nitro"), genesis, nodes).await?;

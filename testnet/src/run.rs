@@ -15,7 +15,7 @@ use crate::{
     levels,
     network::Plan,
     promises::all_kept,
-    rollups::L1Kind,
+    rollups::{L1Kind, OpStack},
     screen::Screen,
     table,
     visitor::{self, Visitor},
@@ -93,6 +93,10 @@ async fn play(args: &RunArgs, screen: &mut Screen, folder: &Folder) -> Result<bo
 }
 
 async fn start(args: &RunArgs, screen: &mut Screen, folder: &Folder, visitor: &Visitor) -> Result<City> {
+    let op_stack = if args.op_geth { Some(OpStack::find()?) } else { None };
+    if let Some(stack) = &op_stack {
+        screen.print(&format!("  {}", stack.told()));
+    }
     let began = Instant::now();
     let mut last = None;
     let mut tell = |step| {
@@ -125,6 +129,7 @@ async fn start(args: &RunArgs, screen: &mut Screen, folder: &Folder, visitor: &V
         validators: VALIDATORS,
         followers: FOLLOWERS.to_vec(),
         l1,
+        op_stack,
         balances,
         visitor: visitor.wallet(),
         standby: args.chaos,

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use crate::{
     latency::Percentiles,
-    rollups::{RollupView, View},
+    rollups::{RollupView, StockView, View},
     venues,
 };
 
@@ -100,7 +100,10 @@ impl Snapshot {
             let l1 = self.chains.l1_height.map_or("-".to_owned(), |height| height.to_string());
             lines.push(String::new());
             lines.push(format!("  L1 at block {l1:<10} executed  state root    batches   B/tx   from L1"));
-            lines.extend(self.chains.rollups.iter().map(rollup_line));
+            for rollup in &self.chains.rollups {
+                lines.push(rollup_line(rollup));
+                lines.extend(rollup.stock.map(|stock| format!("  {:<66}{}", "    op-node", by_stock(stock))));
+            }
         }
         if let Some(venues) = &self.venues {
             lines.push(String::new());
@@ -133,6 +136,9 @@ impl Snapshot {
         );
         for rollup in &self.chains.rollups {
             let _ = write!(line, ", {} at {} from L1 {}", rollup.rollup, or_dash(rollup.executed), from_l1(rollup));
+            if let Some(stock) = rollup.stock {
+                let _ = write!(line, " op-node {}", by_stock(stock));
+            }
         }
         if let Some(venues) = &self.venues {
             let _ = write!(line, ", {}", margin::phrase(venues));
@@ -177,7 +183,19 @@ fn rollup_line(rollup: &RollupView) -> String {
 
 /// Up to which block L1 leads to what was executed.
 fn from_l1(rollup: &RollupView) -> String {
-    if rollup.agreed { format!("{} agreed", or_dash(rollup.derived)) } else { "DIFFERS".to_owned() }
+    agreement(rollup.derived, rollup.agreed)
+}
+
+/// The same by software that no one here wrote. It takes a while to start.
+fn by_stock(stock: StockView) -> String {
+    match stock.safe {
+        None => "-".to_owned(),
+        safe => agreement(safe, stock.agreed),
+    }
+}
+
+fn agreement(number: Option<u64>, agreed: bool) -> String {
+    if agreed { format!("{} agreed", or_dash(number)) } else { "DIFFERS".to_owned() }
 }
 
 fn or_dash(number: Option<u64>) -> String {
@@ -261,14 +279,32 @@ mod tests {
     #[test]
     fn the_whole_table_fits_an_ordinary_terminal() {
         let view = RollupView { stack: "OP Stack", ..RollupView::default() };
+        let derived = RollupView { stock: Some(StockView::default()), ..view.clone() };
         let whole = Snapshot {
-            chains: View { l1_height: Some(1), rollups: vec![view.clone(), view] },
+            chains: View { l1_height: Some(1), rollups: vec![derived, view] },
             venues: Some(venues::View::default()),
             kills: Some(BTreeMap::new()),
             ..snapshot()
         };
         // One line stays for the cursor.
         assert!(whole.table().len() < 24, "{}", whole.table().join("\n"));
+    }
+
+    #[test]
+    fn what_op_node_finds_is_shown_below_what_the_adapters_find() {
+        let shown = |agreed| {
+            let stock = Some(StockView { safe: Some(14), agreed });
+            let derived = Some(15);
+            let rollup = RollupView { stack: "OP Stack", derived, agreed: true, stock, ..RollupView::default() };
+            let snapshot = Snapshot { chains: View { l1_height: Some(1), rollups: vec![rollup] }, ..snapshot() };
+            (snapshot.table(), snapshot.line())
+        };
+        let (table, line) = shown(true);
+        let row = |words: &str| table.iter().find(|line| line.contains(words)).expect("it is shown").clone();
+        assert_eq!(row("op-node").find("14 agreed"), row("OP Stack").find("15 agreed"), "{}", table.join("\n"));
+        assert!(line.contains("op-node 14 agreed"), "{line}");
+        let (table, line) = shown(false);
+        assert!(table.join("\n").contains("DIFFERS") && line.contains("DIFFERS"), "{line}");
     }
 
     #[test]

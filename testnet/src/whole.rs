@@ -12,7 +12,7 @@ use lockstep_sequencer::config::{L1Config, Pace};
 use crate::{
     city::City,
     network::Plan,
-    rollups::{L1Kind, Rollups, relays},
+    rollups::{L1Kind, OpStack, Rollups, relays},
     venues::Cast,
 };
 
@@ -32,6 +32,8 @@ pub struct Choices {
     pub followers: Vec<usize>,
     /// What the rollups are posted to.
     pub l1: L1Kind,
+    /// What the OP Stack rollup runs on, if not on the embedded node.
+    pub op_stack: Option<OpStack>,
     /// Who else has credits.
     pub balances: Vec<Balance>,
     /// A wallet with ether, and margin at both venues.
@@ -53,10 +55,10 @@ pub enum Step {
 
 /// Starts it all. Nobody trades yet, and there is no traffic.
 pub async fn start(choices: Choices, mut tell: impl FnMut(Step)) -> Result<City> {
-    let Choices { executable, folder, validators, followers, l1, balances, visitor, standby } = choices;
+    let Choices { executable, folder, validators, followers, l1, op_stack, balances, visitor, standby } = choices;
     let cast = Cast::new(visitor);
     let wallets = City::wallets().into_iter().chain(cast.wallets()).chain(relays::wallets()).collect();
-    let l1 = Rollups::start_l1(&executable, &folder, wallets, l1).await?;
+    let l1 = Rollups::start_l1(&executable, &folder, wallets, l1).await?.with_op_stack(op_stack);
     let plan = Plan {
         executable,
         folder: folder.clone(),

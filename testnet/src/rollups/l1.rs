@@ -15,7 +15,7 @@ use lockstep_adapters::{
     settings::L1Settings,
 };
 
-use super::{Funded, batch_posters, batcher, files, pocket_money, status, wait_for};
+use super::{Funded, batch_posters, batcher, files, optimism, pocket_money, status, wait_for};
 use crate::{
     chain::{ChainRole, ChainSettings},
     child::Child,
@@ -25,26 +25,13 @@ use crate::{
 /// The chain id of L1.
 pub const L1_CHAIN: u64 = 900;
 /// Time between its blocks: that of the OP Stack rollup, a sixth of Ethereum's, so that there is something to watch.
-const INTERVAL_SECONDS: u64 = 2;
+pub(super) const INTERVAL_SECONDS: u64 = 2;
 /// Blocks of an epoch.
 const EPOCH_SLOTS: u64 = 4;
 /// Names an anvil that is not where the script puts it.
 const ANVIL: &str = "LOCKSTEP_ANVIL";
 /// Where `testnet/evm/judges/install.sh` puts anvil: a folder for each platform.
 const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/evm/judges/node_modules/@foundry-rs");
-
-/// Runs its arguments, which are anvil and anvil's, while its standard input is open, until it is asked to stop: anvil itself
-/// would go on when whoever started it is gone.
-const TETHER: &str = r#"
-exec 3<&0
-"$@" & anvil=$!
-{ cat <&3 >/dev/null; kill $anvil; } & tether=$!
-trap 'kill $tether $anvil; wait $anvil; exit 0' TERM INT
-wait $anvil
-status=$?
-kill $tether
-exit $status
-"#;
 
 /// Which software it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +47,8 @@ pub(super) struct L1 {
     pub(super) child: Child,
     rpc: SocketAddr,
     kind: L1Kind,
+    /// What tells op-node, drivers and posters of its forks and of what blobs cost.
+    pub(super) chain_config: PathBuf,
 }
 
 impl L1Kind {
@@ -92,9 +81,15 @@ impl L1 {
         let rpc = ports::free(1)?[0];
         let wallets = [batcher()].into_iter().chain(batch_posters());
         let accounts: Vec<_> = wallets.map(|wallet| wallet.address()).collect();
-        let genesis = lockstep_evm::genesis(L1_CHAIN, funded.begin, &accounts, pocket_money());
+        let mut genesis = lockstep_evm::genesis(L1_CHAIN, funded.begin, &accounts, pocket_money());
+        optimism::stand_on_l1(&mut genesis);
         let genesis_file = folder.join("genesis.json");
         files::json(&genesis_file, &genesis)?;
+        let mut config = serde_json::json!(genesis.config);
+        // Clients have dropped this key, and op-node refuses what it does not know.
+        config.as_object_mut().context("a configuration is a map")?.remove("terminalTotalDifficultyPassed");
+        let chain_config = folder.join("l1.json");
+        files::json(&chain_config, &config)?;
         let mut child = match &kind {
             L1Kind::Embedded => {
                 let role = ChainRole::L1 { interval_ms: INTERVAL_SECONDS * 1_000 };
@@ -104,8 +99,7 @@ impl L1 {
                 Child::new("l1", executable, arguments, folder.join("chain.log"))
             }
             L1Kind::Anvil(anvil) => {
-                let mut arguments: Vec<OsString> = vec!["-c".into(), TETHER.into(), "anvil".into(), anvil.into()];
-                arguments.extend(["--init".into(), genesis_file.into()]);
+                let mut arguments: Vec<OsString> = vec!["--init".into(), genesis_file.into()];
                 let numbers = [
                     ("--port", u64::from(rpc.port())),
                     ("--chain-id", L1_CHAIN),
@@ -117,13 +111,17 @@ impl L1 {
                 ];
                 arguments.extend(numbers.iter().flat_map(|(name, number)| [name.into(), number.to_string().into()]));
                 arguments.extend(["--hardfork", "prague", "--order", "fifo", "--silent"].map(OsString::from));
-                Child::new("l1", Path::new("/bin/sh"), arguments, folder.join("anvil.log"))
+                Child::tethered("l1", anvil, arguments, folder.join("anvil.log"))
             }
         };
         child.start()?;
         let url = format!("http://{rpc}");
         wait_for(&mut child, async || status::block_hash(&url, 0).await).await?;
-        Ok(Self { child, rpc, kind })
+        if kind != L1Kind::Embedded {
+            // Whoever reads blobs finds a block by its time: the number of its slot is the block's own.
+            status::space_blocks(&url, INTERVAL_SECONDS).await.context("anvil's blocks cannot be spaced evenly")?;
+        }
+        Ok(Self { child, rpc, kind, chain_config })
     }
 
     pub(super) fn rpc_url(&self) -> String {
@@ -136,7 +134,8 @@ impl L1 {
             true => (Some(self.rpc_url()), Slots::Number),
             false => (None, Slots::default()),
         };
-        L1Settings { rpc: self.rpc_url(), chain_config: None, beacon, slots, timeout_ms: 5_000, poll_ms }
+        let chain_config = Some(self.chain_config.clone());
+        L1Settings { rpc: self.rpc_url(), chain_config, beacon, slots, timeout_ms: 5_000, poll_ms }
     }
 
     /// How posters send to it.

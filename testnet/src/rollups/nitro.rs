@@ -62,7 +62,7 @@ pub(super) struct Pages {
 
 impl Nitro {
     pub(super) async fn start(place: &Place<'_>, folder: &Path, log_genesis: &Path, nodes: &[String]) -> Result<Self> {
-        let Place { executable, l1, funded, rpc, posts } = *place;
+        let Place { executable, l1, funded, rpc, posts, .. } = *place;
         let folder = files::folder(folder)?;
         let (rollup, _) = ROLLUPS[1];
         let [feed, drive_status] =
@@ -182,6 +182,7 @@ impl Pages {
             bytes_per_transaction: derived.bytes_per_transaction(),
             derived: Some(derived.number),
             agreed: derived.disagreement.is_none(),
+            stock: None,
             skipped: status::number(&drive, "/skipped").unwrap_or(0),
             trouble: derived
                 .disagreement

@@ -1,11 +1,11 @@
 //! How does the OP Stack rollup of the city run?
 //!
-//! Its execution client (the embedded node behind a real Engine API), its driver and its poster, configured by the files that an
-//! operator would write.
+//! Its execution client (the embedded node behind a real Engine API, or op-geth), its driver and its posters, configured by the files
+//! that an operator would write. With op-geth, op-node may derive the same chain beside them.
 
 use std::{net::SocketAddr, path::Path};
 
-use alloy_primitives::{Address, B256, hex, keccak256};
+use alloy_primitives::{Address, B256, b256, hex, keccak256};
 use anyhow::{Context, Result};
 use lockstep_adapters::{
     optimism::post::{PostConfig, Target},
@@ -15,9 +15,10 @@ use lockstep_adapters::{
         optimism::{DriveSettings, DrivenExecution, DriverChoices, PostSettings, ReadExecution},
     },
 };
+use lockstep_evm::Genesis;
 use serde_json::json;
 
-use super::{L1_CHAIN, Place, RollupView, batcher, files, pocket_money, posters, status, wait_for};
+use super::{L1_CHAIN, Place, RollupView, StockView, batcher, files, pocket_money, posters, status, stock, wait_for};
 use crate::{
     chain::{ChainRole, ChainSettings},
     child::Child,
@@ -32,6 +33,8 @@ const BATCH_INBOX: Address = Address::new(hex!("ff000000000000000000000000000000
 /// Contracts on L1 that this city does not need: nobody deposits, and the system configuration stays.
 const PORTAL: Address = Address::new(hex!("00000000000000000000000000000000000a0901"));
 const SYSTEM_CONFIG: Address = Address::new(hex!("00000000000000000000000000000000000b0901"));
+/// Where the system configuration keeps who signs blocks that are not on L1 yet (specs, Batcher and system config).
+const UNSAFE_BLOCK_SIGNER_SLOT: B256 = b256!("65a7ed542fb37fe237fdfbdd70b31598523fe5b32879e307bae27a0bd9581c08");
 /// So much is posted at once, or whatever there is after a few seconds: a person watches.
 const ENOUGH_BYTES: usize = 20_000;
 const MAX_DELAY_SECONDS: u64 = 6;
@@ -42,7 +45,7 @@ const SAFE_CONFIRMATIONS: u64 = 2;
 
 /// The running rollup.
 pub(super) struct Optimism {
-    /// Execution client, driver, posters.
+    /// Execution client, driver, posters; then op-node and its client, where there are any.
     pub(super) children: Vec<Child>,
     pub(super) pages: Pages,
 }
@@ -53,11 +56,21 @@ pub(super) struct Pages {
     rpc: SocketAddr,
     drive: SocketAddr,
     posts: [SocketAddr; posters::PER_ROLLUP],
+    /// op-node's JSON-RPC.
+    node: Option<SocketAddr>,
+}
+
+/// What is on L1 from its beginning. op-node asks for a proof of who signs blocks that are not there yet.
+pub(super) fn stand_on_l1(genesis: &mut Genesis) {
+    let config = genesis.alloc.entry(SYSTEM_CONFIG).or_default();
+    // It only stops: the configuration stays.
+    config.code = Some(hex!("00").into());
+    config.storage = Some([(UNSAFE_BLOCK_SIGNER_SLOT, batcher().address().into_word())].into());
 }
 
 impl Optimism {
     pub(super) async fn start(place: &Place<'_>, folder: &Path, log_genesis: &Path, nodes: &[String]) -> Result<Self> {
-        let Place { executable, l1, funded, rpc, posts } = *place;
+        let Place { executable, l1, op_stack, funded, rpc, posts } = *place;
         let folder = files::folder(folder)?;
         let (rollup, _) = ROLLUPS[0];
         let [engine, drive_status] =
@@ -68,19 +81,25 @@ impl Optimism {
         let jwt = keccak256(format!("testnet jwt {engine}"));
         files::secret(&folder.join("jwt.hex"), &hex::encode(jwt))?;
         files::secret(&folder.join("batcher.key"), &hex::encode(batcher().secret()))?;
-        let chain = ChainSettings {
-            genesis: folder.join("genesis.json"),
-            data: folder.join("data"),
-            rpc,
-            role: ChainRole::Optimism { engine, jwt },
-        };
-        files::toml(&folder.join("chain.toml"), &chain)?;
         let arguments = |words: &[&str], file: &str| {
             let words = words.iter().copied().chain(["--config"]).map(Into::into);
             words.chain([folder.join(file).into()]).collect()
         };
-        let mut client =
-            Child::new("op-execution", executable, arguments(&["chain"], "chain.toml"), folder.join("chain.log"));
+        let geth = |program: &Path, name: &str, at: &str, rpc, engine| {
+            let (genesis, jwt) = (&folder.join("genesis.json"), &folder.join("jwt.hex"));
+            stock::Geth { program, name, folder: folder.join(at), genesis, jwt, rpc, engine }.begun()
+        };
+        const CLIENT: &str = "op-execution";
+        let mut client = match op_stack {
+            Some(stack) => geth(&stack.geth, CLIENT, "op-geth", rpc, engine)?,
+            None => {
+                let role = ChainRole::Optimism { engine, jwt };
+                let data = folder.join("data");
+                let chain = ChainSettings { genesis: folder.join("genesis.json"), data, rpc, role };
+                files::toml(&folder.join("chain.toml"), &chain)?;
+                Child::new(CLIENT, executable, arguments(&["chain"], "chain.toml"), folder.join("chain.log"))
+            }
+        };
         client.start()?;
         let url = format!("http://{rpc}");
         let genesis_hash = wait_for(&mut client, async || status::block_hash(&url, 0).await).await?;
@@ -142,7 +161,22 @@ impl Optimism {
             poster.start()?;
             children.push(poster);
         }
-        let pages = Pages { rpc, drive: drive_status, posts };
+        let mut node = None;
+        if let Some((stack, program)) = op_stack.and_then(|stack| Some((stack, stack.node.as_ref()?))) {
+            let [rpc, engine, client_rpc] =
+                <[SocketAddr; 3]>::try_from(ports::free(3)?).expect("as many ports as were asked for");
+            let mut client = geth(&stack.geth, "op-node-execution", "op-node", client_rpc, engine)?;
+            client.start()?;
+            let url = format!("http://{client_rpc}");
+            wait_for(&mut client, async || status::height(&url).await).await?;
+            let (rollup, jwt) = (&folder.join("rollup.json"), &folder.join("jwt.hex"));
+            let at = stock::Node { program, folder: &folder.join("op-node"), l1, rollup, jwt, engine, rpc };
+            let mut child = at.child();
+            child.start()?;
+            children.extend([client, child]);
+            node = Some(rpc);
+        }
+        let pages = Pages { rpc, drive: drive_status, posts, node };
         Ok(Self { children, pages })
     }
 }
@@ -152,13 +186,23 @@ impl Pages {
         format!("http://{}", self.rpc)
     }
 
+    /// Where op-node can be asked, if there is one.
+    pub(super) fn node_url(&self) -> Option<String> {
+        self.node.map(|node| format!("http://{node}"))
+    }
+
+    async fn stock(&self, url: &str) -> Option<StockView> {
+        Some(status::stock(&self.node_url()?, url).await)
+    }
+
     pub(super) async fn view(&self) -> RollupView {
         let url = self.rpc_url();
-        let (drive, posts, executed, state_root) = tokio::join!(
+        let (drive, posts, executed, state_root, stock) = tokio::join!(
             status::page(self.drive),
             status::pages(&self.posts),
             status::height(&url),
-            status::state_root(&url)
+            status::state_root(&url),
+            self.stock(&url)
         );
         let number = |pointer: &'static str| posts.iter().filter_map(move |post| status::number(post, pointer));
         // Each counts from its own start on.
@@ -182,6 +226,7 @@ impl Pages {
             bytes_per_transaction: per_transaction,
             derived: status::number(&drive, SAFE).max(derived(SAFE)),
             agreed: disagreement.is_none(),
+            stock,
             skipped: status::number(&drive, "/skipped").unwrap_or(0),
             trouble: disagreement.or_else(|| status::text(&drive, "/trouble")).or_else(|| posters::trouble(&posts)),
         }

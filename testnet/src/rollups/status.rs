@@ -34,10 +34,28 @@ pub struct RollupView {
     pub derived: Option<u64>,
     /// Whether everything derived from L1 is what was executed.
     pub agreed: bool,
+    /// What stock software makes of L1 alone, where there is any.
+    pub stock: Option<StockView>,
     /// Lane transactions that the rollup could not execute.
     pub skipped: u64,
     /// What a driver or poster waits for.
     pub trouble: Option<String>,
+}
+
+/// A rollup as stock software derives it from L1 alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StockView {
+    /// Its newest block from L1, once that was compared with the executed one.
+    pub safe: Option<u64>,
+    /// Whether it is the executed one, and so all blocks before it are.
+    pub agreed: bool,
+}
+
+impl RollupView {
+    /// How many of those that derive it from L1 find other blocks there than were executed.
+    pub fn disagreements(&self) -> u64 {
+        u64::from(!self.agreed) + u64::from(self.stock.is_some_and(|stock| !stock.agreed))
+    }
 }
 
 /// The status page of a driver or poster.
@@ -90,6 +108,29 @@ pub(super) async fn last_filled(url: &str) -> Option<u64> {
 pub(super) async fn nonce(url: &str, account: Address) -> Option<u64> {
     let number: String = client(url)?.request("eth_getTransactionCount", rpc_params![account, "latest"]).await.ok()?;
     u64::from_str_radix(number.strip_prefix("0x")?, 16).ok()
+}
+
+/// What op-node, at `node`, has from L1, compared with what the rollup's client, at `url`, has executed.
+pub(super) async fn stock(node: &str, url: &str) -> StockView {
+    let Some((number, hash)) = safe_head(node).await else { return StockView { safe: None, agreed: true } };
+    match block_hash(url, number).await {
+        Some(executed) => StockView { safe: Some(number), agreed: executed == hash },
+        // A client that was just killed, or is behind: there is nothing to compare with.
+        None => StockView { safe: None, agreed: true },
+    }
+}
+
+/// Number and hash of the newest block that L1 has led op-node to.
+async fn safe_head(node: &str) -> Option<(u64, B256)> {
+    let status: Value = client(node)?.request("optimism_syncStatus", rpc_params![]).await.ok()?;
+    let head = status.get("safe_l2")?;
+    Some((head.get("number")?.as_u64()?, head.get("hash")?.as_str()?.parse().ok()?))
+}
+
+/// Has anvil give its blocks times that are so many seconds apart, however late it makes one.
+pub(super) async fn space_blocks(url: &str, seconds: u64) -> Option<()> {
+    let _: Value = client(url)?.request("anvil_setBlockTimestampInterval", rpc_params![seconds]).await.ok()?;
+    Some(())
 }
 
 /// The hash of a block.

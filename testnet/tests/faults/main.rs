@@ -6,6 +6,7 @@
 mod command_line;
 mod crash;
 mod garbage;
+mod op_stack;
 mod posters;
 mod refusals;
 mod rollups;

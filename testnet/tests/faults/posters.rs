@@ -61,6 +61,7 @@ async fn of_two_posters_the_other_takes_over_when_the_holder_is_killed_and_legs_
         validators: 4,
         followers: vec![0, 2],
         l1: L1Kind::Embedded,
+        op_stack: None,
         balances: Vec::new(),
         visitor: Address::repeat_byte(0x77),
         standby: false,

@@ -6,7 +6,7 @@ use alloy_primitives::Address;
 use lockstep_testnet::{
     chaos::Chaos,
     city::{City, Ending, Part},
-    rollups::L1Kind,
+    rollups::{L1Kind, OpStack},
     venues,
     whole::{self, Choices},
 };
@@ -21,17 +21,18 @@ const TRANSFERS: f64 = 2.0;
 /// How long anything may take that the city does by itself.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a part is dead.
-const DEAD: Duration = Duration::from_millis(1_500);
+pub(crate) const DEAD: Duration = Duration::from_millis(1_500);
 /// What the price and the chaos follow from.
 const SEED: u64 = 7;
 
-async fn trading_city(folder: &Path, standby: bool) -> City {
+pub(crate) async fn trading_city(folder: &Path, l1: L1Kind, op_stack: Option<OpStack>, standby: bool) -> City {
     let choices = Choices {
         executable: EXECUTABLE.into(),
         folder: folder.join("city"),
         validators: 4,
         followers: vec![0, 2],
-        l1: L1Kind::Embedded,
+        l1,
+        op_stack,
         balances: Vec::new(),
         visitor: Address::repeat_byte(0x77),
         standby,
@@ -47,7 +48,7 @@ fn view(city: &City) -> venues::View {
 }
 
 /// Waits until `count` more transfers are applied on both rollups.
-async fn settles(city: &City, count: u64, claim: &str) {
+pub(crate) async fn settles(city: &City, count: u64, claim: &str) {
     let enough = view(city).settlements.counts.applied + count;
     let deadline = Instant::now() + PATIENCE;
     while view(city).settlements.counts.applied < enough {
@@ -58,7 +59,7 @@ async fn settles(city: &City, count: u64, claim: &str) {
 
 /// Nothing is stuck, nothing is lost, and margin went both ways.
 #[track_caller]
-fn assert_settled(ending: &Ending) {
+pub(crate) fn assert_settled(ending: &Ending) {
     assert_kept(ending, 20);
     let venues = ending.venues.as_ref().expect("there were venues");
     let settlements = &venues.settlements;
@@ -73,7 +74,7 @@ fn assert_settled(ending: &Ending) {
 async fn margin_settles_whichever_part_is_killed_while_it_moves() {
     let _turn = turn().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut city = trading_city(folder.path(), false).await;
+    let mut city = trading_city(folder.path(), L1Kind::Embedded, None, false).await;
     settles(&city, 3, "transfers settle").await;
     let mut parts = city.rollup_parts();
     assert_eq!(parts.len(), 11, "L1, and a client, a driver, two posters and a relayer for each rollup: {parts:?}");
@@ -94,7 +95,7 @@ async fn margin_settles_whichever_part_is_killed_while_it_moves() {
 async fn chaos_conserves_every_unit() {
     let _turn = turn().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut city = trading_city(folder.path(), true).await;
+    let mut city = trading_city(folder.path(), L1Kind::Embedded, None, true).await;
     let mut chaos = Chaos::new(SEED);
     let end = Instant::now() + Duration::from_secs(40);
     while Instant::now() < end {
