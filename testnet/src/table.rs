@@ -98,11 +98,14 @@ impl Snapshot {
         }
         if !self.chains.rollups.is_empty() {
             let l1 = self.chains.l1_height.map_or("-".to_owned(), |height| height.to_string());
-            lines.push(String::new());
+            // An ordinary terminal has no room for both this line and op-node's.
+            if self.chains.rollups.iter().all(|rollup| rollup.stock.is_none()) {
+                lines.push(String::new());
+            }
             lines.push(format!("  L1 at block {l1:<10} executed  state root    batches   B/tx   from L1"));
             for rollup in &self.chains.rollups {
                 lines.push(rollup_line(rollup));
-                lines.extend(rollup.stock.map(|stock| format!("  {:<66}{}", "    op-node", by_stock(stock))));
+                lines.extend(rollup.stock.map(|stock| format!("  {:<64}{}", "    op-node", by_stock(stock))));
             }
         }
         if let Some(venues) = &self.venues {
