@@ -151,3 +151,46 @@ async fn field(url: &str, block: &str, name: &str) -> Option<B256> {
 fn client(url: &str) -> Option<HttpClient> {
     HttpClientBuilder::new().request_timeout(std::time::Duration::from_secs(2)).build(url).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::U256;
+    use lockstep_evm::{Config, Node, Role, Rollup, genesis};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// Says that this is op-node's safe block, to whoever asks anything.
+    async fn op_node(number: u64, hash: B256) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        tokio::spawn(async move {
+            let (mut asker, _) = listener.accept().await.expect("somebody asks");
+            let mut question = [0; 4_096];
+            let _ = asker.read(&mut question).await.expect("a question");
+            let answer = serde_json::json!({
+                "jsonrpc": "2.0", "id": 0, "result": { "safe_l2": { "number": number, "hash": hash } },
+            });
+            let answer = answer.to_string();
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+            let text = format!("{head}\r\ncontent-length: {}\r\n\r\n{answer}", answer.len());
+            asker.write_all(text.as_bytes()).await.expect("answered");
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn another_block_of_op_nodes_is_a_disagreement_and_one_that_is_not_executed_yet_is_none() {
+        let config = Config::new(genesis(901, 0, &[], U256::ZERO), Role::Rollup(Rollup::default()));
+        let client = Node::start(config).await.expect("a client");
+        let (url, hash) = (client.rpc_url(), client.genesis().hash);
+        assert_eq!(stock(&op_node(0, hash).await, &url).await, StockView { safe: Some(0), agreed: true });
+        let other = B256::repeat_byte(9);
+        assert_eq!(stock(&op_node(0, other).await, &url).await, StockView { safe: Some(0), agreed: false });
+        assert_eq!(stock(&op_node(1, other).await, &url).await, StockView { safe: None, agreed: true });
+        assert_eq!(stock("http://127.0.0.1:1", &url).await, StockView { safe: None, agreed: true });
+    }
+}

@@ -63,10 +63,10 @@ pub(super) struct Node<'a> {
 impl OpStack {
     /// The programs of this machine: named in `LOCKSTEP_OP_GETH` and `LOCKSTEP_OP_NODE`, built by our script, or in the search path.
     pub fn find() -> Result<Self> {
-        let geth = find(GETH, "op-geth").with_context(|| {
+        let geth = find(GETH, "op-geth")?.with_context(|| {
             format!("op-geth is not installed: run {SCRIPT}, which needs Go, or name one with {GETH}=/path/to/op-geth")
         })?;
-        Ok(Self { geth, node: find(NODE, "op-node") })
+        Ok(Self { geth, node: find(NODE, "op-node")? })
     }
 
     /// What runs, and what does not, for a person.
@@ -79,16 +79,20 @@ impl OpStack {
     }
 }
 
-fn find(variable: &str, name: &str) -> Option<PathBuf> {
+fn find(variable: &str, name: &str) -> Result<Option<PathBuf>> {
     if let Some(named) = std::env::var_os(variable) {
-        return Some(named.into());
+        let program = PathBuf::from(named);
+        let asked = Command::new(&program).arg("--version").stdin(Stdio::null()).output();
+        let starts = asked.is_ok_and(|answer| answer.status.success());
+        ensure!(starts, "{variable} names {}, which cannot be started", program.display());
+        return Ok(Some(program));
     }
     let kept = std::env::var_os("LOCKSTEP_BUILD_DIR").map(PathBuf::from).filter(|folder| folder.is_dir());
     let cache = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/lockstep"));
     let ours = kept.or_else(cache).map(|folder| folder.join(INSTALLED));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = ours.into_iter().chain(std::env::split_paths(&path));
-    folders.map(|folder| folder.join(name)).find(|program| program.is_file())
+    Ok(folders.map(|folder| folder.join(name)).find(|program| program.is_file()))
 }
 
 /// `--name=value`.

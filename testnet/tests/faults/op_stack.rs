@@ -89,16 +89,33 @@ async fn margin_settles_on_op_geth_and_op_node_finds_the_same_blocks_on_l1_which
     city.stop_all().await.expect("everything stops when it is asked to");
 }
 
-#[test]
-fn without_op_geth_the_flag_names_the_script_that_installs_it() {
+/// What the testnet says where nothing is installed but what these variables name.
+fn said_without(named: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = Command::new(EXECUTABLE);
     command.current_dir(folder.path()).args(["--op-geth", "--for", "1s"]).stdin(Stdio::null());
     for variable in ["LOCKSTEP_OP_GETH", "LOCKSTEP_OP_NODE", "LOCKSTEP_BUILD_DIR"] {
         command.env_remove(variable);
     }
-    let output = command.env("HOME", folder.path()).env("PATH", folder.path()).output().expect("the testnet runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success());
+    command.envs(named.iter().copied()).env("HOME", folder.path()).env("PATH", folder.path());
+    let output = command.output().expect("the testnet runs");
+    assert!(!output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn without_op_geth_the_flag_names_the_script_that_installs_it() {
+    let said = said_without(&[]);
     assert!(said.contains("op-geth is not installed") && said.contains("judges/optimism/run.sh"), "{said}");
+}
+
+#[test]
+fn a_program_that_cannot_be_started_is_named_before_anything_is() {
+    for variable in ["LOCKSTEP_OP_GETH", "LOCKSTEP_OP_NODE"] {
+        // Any program that answers does for the other.
+        let named =
+            [("LOCKSTEP_OP_GETH", EXECUTABLE), ("LOCKSTEP_OP_NODE", EXECUTABLE), (variable, "/no/such/program")];
+        let said = said_without(&named);
+        assert!(said.contains(variable) && said.contains("/no/such/program, which cannot be started"), "{said}");
+    }
 }
