@@ -107,6 +107,12 @@ pub enum DeriveError {
     /// There are blobs, and no beacon node is configured.
     #[error("L1 block {0} has batches in blobs, and no beacon node is configured")]
     NoBeacon(u64),
+    /// L1 has a header and not its block: its nodes are not equally far, its history is pruned, or it was reorganised just now.
+    #[error("L1 does not give block {0}, of which it has the header")]
+    Gone(u64),
+    /// L1 does not reach up to where derivation begins.
+    #[error("L1 does not have block {0}, at which derivation begins")]
+    Short(u64),
     /// L1 leads to a block that is not executed yet.
     #[error("L1 leads to block {0}, which is not executed yet")]
     Ahead(u64),
@@ -142,6 +148,8 @@ pub struct Derivation {
     /// Oldest first; never empty once begun.
     steps: VecDeque<Step>,
     derived: Derived,
+    /// What is held of L1's headers is doubtful: a block of it could not be had.
+    doubtful: bool,
 }
 
 /// A batch as it comes out of a channel, in whole blocks.
@@ -169,6 +177,7 @@ impl Derivation {
             l1_chain: L1Chain::new(first),
             steps: VecDeque::new(),
             derived: Derived { agreed: true, ..Derived::default() },
+            doubtful: false,
         }
     }
 
@@ -215,13 +224,17 @@ impl Derivation {
         }
         let mut refreshed = Refreshed::default();
         // What was fetched is read first: the chain of headers forgets its oldest.
-        let ahead = self.l1_chain.last().map_or(0, |last| last.number.saturating_sub(self.derived.l1));
-        if ahead < STEPS_AT_ONCE as u64 {
-            let until = match self.confirmations {
-                0 => u64::MAX,
-                confirmations => self.l1.latest().await?.number.saturating_sub(confirmations),
+        let last = self.l1_chain.last().map(|last| last.number);
+        let is_ahead = last.is_some_and(|last| last.saturating_sub(self.derived.l1) >= STEPS_AT_ONCE as u64);
+        if !is_ahead || self.doubtful {
+            let until = match (self.confirmations, last) {
+                // Only to take back what L1 no longer has.
+                (_, Some(last)) if is_ahead => last,
+                (0, _) => u64::MAX,
+                (confirmations, _) => self.l1.latest().await?.number.saturating_sub(confirmations),
             };
             refreshed = self.l1_chain.refresh(&self.l1, until).await?;
+            self.doubtful = false;
         }
         self.rewind().await?;
         for _ in 0..STEPS_AT_ONCE {
@@ -233,7 +246,10 @@ impl Derivation {
                 self.derived.ready |= !more;
                 return Ok(more);
             };
-            let Some(block) = self.l1.block(header.hash).await? else { return Ok(true) };
+            let Some(block) = self.l1.block(header.hash).await? else {
+                self.doubtful = true;
+                return Err(DeriveError::Gone(header.number));
+            };
             match self.step(step.clone(), &block).await {
                 Ok(next) => {
                     self.derived.agreed = true;
@@ -258,7 +274,7 @@ impl Derivation {
         let first = self.rollup.genesis.l1.number;
         let l1 = safe.info.origin.number.saturating_sub(CHANNEL_TIMEOUT_L1_BLOCKS).max(first);
         let header = self.l1.header(l1).await?;
-        let Some(header) = header else { return Err(DeriveError::Ahead(safe.number)) };
+        let Some(header) = header else { return Err(DeriveError::Short(l1)) };
         self.l1_chain = L1Chain::new(l1);
         self.derived.safe = reference(&safe);
         self.derived.finalized = self.derived.safe;
