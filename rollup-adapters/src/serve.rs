@@ -161,7 +161,7 @@ impl Status for DriverStatus {
             Number::counter("transactions", "Lane transactions in blocks made by this process", self.transactions),
             Number::counter("skipped_transactions", "Lane transactions that no block holds", self.skipped),
             Number::counter("failures", "Failed attempts", self.failures),
-            Number::gauge("waiting", "1 while it waits for something that does not work", self.trouble.is_some()),
+            Number::gauge("waiting", "1 while it waits for something that does not work", self.trouble().is_some()),
             Number::counter("resumed", "Times that it found its place anew", self.resumed),
             Number::counter("l1_reorganisations", "Times that L1 was reorganised under its head", self.reorganised),
             Number::gauge("l1_block", "Latest block of L1", self.l1.number),

@@ -89,3 +89,29 @@ fn what_is_counted_is_on_the_page_beside_what_others_register() {
     let (code, _, reason) = service.page("/healthz").expect("a page");
     assert_eq!((code, reason.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "no answer\n"));
 }
+
+#[test]
+fn who_is_unwell_waits_whatever_part_of_it_has_the_trouble() {
+    let derivation = Derived { trouble: Some("no answer".into()), ..Derived::default() };
+    let contradicted = Derived { disagreement: Some("another block".into()), ..Derived::default() };
+    for derivation in [derivation, contradicted] {
+        assert_waits(DriverStatus { derivation: derivation.clone(), ..DriverStatus::default() });
+        assert_waits(PosterStatus { derivation, ..PosterStatus::default() });
+    }
+    let trouble = Some(String::from("no answer"));
+    assert_waits(DriverStatus { trouble: trouble.clone(), ..DriverStatus::default() });
+    assert_waits(PosterStatus { trouble: trouble.clone(), ..PosterStatus::default() });
+    assert_waits(FeedStatus { trouble: trouble.clone(), ..FeedStatus::default() });
+    assert_waits(PostStatus { trouble: trouble.clone(), ..PostStatus::default() });
+    assert_waits(RelayStatus { observing_trouble: trouble.clone(), ..RelayStatus::default() });
+    assert_waits(RelayStatus { applying_trouble: trouble, ..RelayStatus::default() });
+}
+
+/// `/healthz` and `/metrics` say alike that it waits.
+fn assert_waits(status: impl Status) {
+    let service = Service::new(status);
+    let (code, _, trouble) = service.page("/healthz").expect("a page");
+    let (_, _, text) = service.page("/metrics").expect("a page");
+    assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(text.lines().any(|line| line == "lockstep_rollup_waiting 1"), "{trouble}{text}");
+}
