@@ -8,10 +8,7 @@
 
 use std::{collections::VecDeque, future::Future, pin::Pin, time::Duration};
 
-use lockstep_protocol::{
-    header::Header,
-    ids::{Height, RollupId},
-};
+use lockstep_protocol::ids::{Height, RollupId};
 use lockstep_sdk::{
     Client, LaneFollower,
     client::Config,
@@ -21,6 +18,11 @@ use lockstep_sdk::{
 };
 
 use crate::LaneBlock;
+
+mod quiet;
+
+pub use quiet::LANE_PATIENCE;
+pub(crate) use quiet::Quiet;
 
 /// Pause between two questions for what is new. A subscription tells of a quiet lane only now and then, and a block closes by
 /// the clock.
@@ -55,10 +57,13 @@ impl From<lockstep_sdk::Error> for FeedError {
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, FeedError>> + Send + 'a>>;
 
 /// Where a lane comes from: the network, or a test.
+///
+/// Who waits for [`Self::next`] or [`Self::header`] may stop and come back: what was begun goes on at the next such call, so that
+/// patience that is shorter than an answer takes still comes to its end. Only [`Self::seek`] forgets it.
 pub trait LaneSource: Send {
     /// The next height that is known: one that has something, or one up to which all heights have nothing. Cancel-safe.
     fn next(&mut self) -> Answer<'_, LaneBlock>;
-    /// The header at a height that exists, as an empty lane block.
+    /// The header at a height that exists, as an empty lane block. Cancel-safe, as long as the same height is asked for.
     fn header(&mut self, height: Height) -> Answer<'_, LaneBlock>;
     /// The latest header.
     fn tip(&mut self) -> Answer<'_, LaneBlock>;
@@ -66,60 +71,113 @@ pub trait LaneSource: Send {
     fn seek(&mut self, after: Height) -> Answer<'_, ()>;
 }
 
+/// A question on its way. It owns what it needs, and stands still while nobody waits for it.
+type Flight<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// What is known next, and the follower that told it, if one was begun.
+type Told = (Option<LaneFollower>, Result<LaneBlock, FeedError>);
+
 /// A lane from the network.
+///
+/// A client passes over a node that does not answer, but needs its own time to find that out. So a question is never given up by
+/// whoever waits for it: it would be put to the same node again, for ever.
 pub struct NetworkLane {
     client: Client,
     rollup: RollupId,
-    follower: Option<LaneFollower>,
     after: Height,
+    /// Between two updates; while one is waited for, `reading` has it.
+    follower: Option<LaneFollower>,
+    reading: Option<Flight<Told>>,
+    /// The header that is asked for, and its height.
+    asking: Option<(Height, Flight<Result<LaneBlock, FeedError>>)>,
 }
 
 impl NetworkLane {
     /// The lane of `rollup`, from `nodes`, believed by `trust`.
     pub fn new(trust: Trust, nodes: Vec<String>, rollup: RollupId) -> Result<Self, FeedError> {
         let follow = FollowConfig { subscribe: false, poll: POLL, ..FollowConfig::default() };
-        let client = Client::new(trust, Config { nodes, follow, ..Config::default() })?;
-        Ok(Self { client, rollup, follower: None, after: Height(0) })
+        Ok(Self::over(Client::new(trust, Config { nodes, follow, ..Config::default() })?, rollup))
     }
 
-    fn empty(&self, header: &Header) -> LaneBlock {
-        LaneBlock::empty(self.rollup, header)
+    /// The lane of `rollup`, asked for by `client`.
+    pub fn over(client: Client, rollup: RollupId) -> Self {
+        Self { client, rollup, after: Height(0), follower: None, reading: None, asking: None }
+    }
+}
+
+/// Reads on after a height. A follower is begun if there is none.
+async fn read(client: Client, rollup: RollupId, after: Height, follower: Option<LaneFollower>) -> Told {
+    let begun = match follower {
+        Some(follower) => Ok(follower),
+        None => client.follow(rollup, Start::Height(after.next())).await,
+    };
+    match begun {
+        Err(error) => (None, Err(error.into())),
+        Ok(mut follower) => {
+            let read = read_after(&mut follower, rollup, after).await;
+            (Some(follower), read)
+        }
+    }
+}
+
+async fn read_after(follower: &mut LaneFollower, rollup: RollupId, after: Height) -> Result<LaneBlock, FeedError> {
+    loop {
+        match follower.next().await? {
+            Update::Item(item) if item.header.height > after => return Ok(LaneBlock::from(item.as_ref())),
+            Update::Item(_) => {}
+            Update::Nothing { up_to } => {
+                // The place carries the header that proved it.
+                let header = follower.cursor().item.map(|item| item.header);
+                if let Some(header) = header.filter(|header| header.height == up_to && up_to > after) {
+                    return Ok(LaneBlock::empty(rollup, &header));
+                }
+            }
+        }
     }
 }
 
 impl LaneSource for NetworkLane {
     fn next(&mut self) -> Answer<'_, LaneBlock> {
         Box::pin(async move {
-            let follower = match &mut self.follower {
-                Some(follower) => follower,
-                none => none.insert(self.client.follow(self.rollup, Start::Height(self.after.next())).await?),
-            };
-            loop {
-                match follower.next().await? {
-                    Update::Item(item) if item.header.height > self.after => return Ok(LaneBlock::from(item.as_ref())),
-                    Update::Item(_) => {}
-                    Update::Nothing { up_to } => {
-                        // The place carries the header that proved it.
-                        let header = follower.cursor().item.map(|item| item.header);
-                        if let Some(header) = header.filter(|header| header.height == up_to && up_to > self.after) {
-                            return Ok(LaneBlock::empty(self.rollup, &header));
-                        }
-                    }
+            let reading = match &mut self.reading {
+                Some(reading) => reading,
+                none => {
+                    let (client, follower) = (self.client.clone(), self.follower.take());
+                    none.insert(Box::pin(read(client, self.rollup, self.after, follower)))
                 }
-            }
+            };
+            let (follower, read) = reading.await;
+            // Nothing is awaited in between: who was done is never waited for again.
+            self.reading = None;
+            self.follower = follower;
+            read
         })
     }
 
     fn header(&mut self, height: Height) -> Answer<'_, LaneBlock> {
-        Box::pin(async move { Ok(self.empty(&self.client.header(height).await?.header)) })
+        Box::pin(async move {
+            let asking = match &mut self.asking {
+                Some((asked, asking)) if *asked == height => asking,
+                other => {
+                    let (client, rollup) = (self.client.clone(), self.rollup);
+                    let ask = async move { Ok(LaneBlock::empty(rollup, &client.header(height).await?.header)) };
+                    &mut other.insert((height, Box::pin(ask))).1
+                }
+            };
+            let header = asking.await;
+            self.asking = None;
+            header
+        })
     }
 
     fn tip(&mut self) -> Answer<'_, LaneBlock> {
-        Box::pin(async move { Ok(self.empty(&self.client.tip().await?.header)) })
+        Box::pin(async move {
+            let (client, rollup) = (self.client.clone(), self.rollup);
+            Ok(LaneBlock::empty(rollup, &client.tip().await?.header))
+        })
     }
 
     fn seek(&mut self, after: Height) -> Answer<'_, ()> {
-        self.follower = None;
+        (self.follower, self.reading, self.asking) = (None, None, None);
         self.after = after;
         Box::pin(async { Ok(()) })
     }

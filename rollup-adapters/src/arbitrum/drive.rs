@@ -17,6 +17,7 @@ use super::{
     stream::{Step, Stream, StreamError},
 };
 use crate::{
+    feed::{LANE_PATIENCE, Quiet},
     retry::Backoff,
     serve::{Number, Service, Status},
 };
@@ -129,7 +130,13 @@ impl Driver {
         server.publish(&mut recent).expect("a journal gives messages in order");
         tracing::info!(address = %server.address(), next, "serving the feed");
         service.update(|status| status.feed = format!("ws://{}", server.address()));
-        Ok(Self { stream, feed: Feed { server, service }, inbox, poll })
+        Ok(Self { stream, feed: Feed { server, service, quiet: Quiet::new(LANE_PATIENCE) }, inbox, poll })
+    }
+
+    /// Tells that the lane brings nothing once that is so for `patience`.
+    pub fn with_lane_patience(mut self, patience: Duration) -> Self {
+        self.feed.quiet = Quiet::new(patience);
+        self
     }
 
     /// Where clients connect.
@@ -155,7 +162,10 @@ impl Driver {
                 loop {
                     tokio::select! {
                         _ = stop.wait_for(|stop| *stop) => break None,
-                        _ = look.tick() => feed.tell(),
+                        _ = look.tick() => {
+                            feed.tell();
+                            feed.waits();
+                        }
                         Ok(()) = confirmed.changed() => {
                             let messages = confirmed.borrow_and_update().clone();
                             feed.confirm(messages);
@@ -173,10 +183,7 @@ impl Driver {
                 }
                 Some(Err(StreamError::Journal(error))) => return Err(DriveError::Journal(error.to_string())),
                 Some(Err(error)) => {
-                    feed.service.update(|status| {
-                        status.trouble = Some(error.to_string());
-                        status.failures += 1;
-                    });
+                    feed.failed(&error);
                     tokio::select! {
                         _ = stopping.wait_for(|stop| *stop) => break,
                         failed = backoff.failed(error) => drop(failed),
@@ -193,10 +200,27 @@ impl Driver {
 struct Feed {
     server: FeedServer,
     service: Arc<Service<FeedStatus>>,
+    quiet: Quiet,
 }
 
 impl Feed {
+    /// Nothing was followed yet.
+    fn waits(&mut self) {
+        if let Some(trouble) = self.quiet.waits("no lane block was followed") {
+            self.service.update(|status| status.trouble = Some(trouble));
+        }
+    }
+
+    fn failed(&mut self, error: &StreamError) {
+        self.quiet.failed(matches!(error, StreamError::Lane(_)));
+        self.service.update(|status| {
+            status.trouble = Some(error.to_string());
+            status.failures += 1;
+        });
+    }
+
     async fn publish(&mut self, step: &Step) -> Result<(), DriveError> {
+        self.quiet.ends();
         if let Some(first) = step.rewound.filter(|first| *first < self.server.next()) {
             // Other messages than before: clients begin again.
             let address = self.server.address();

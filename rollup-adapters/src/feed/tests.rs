@@ -6,13 +6,13 @@ use super::*;
 use crate::conformance::Seed;
 
 /// A dense lane in memory that tells what a network would: heights with content, and now and then how far there was nothing.
-struct Told {
+struct Dense {
     lane: Vec<LaneBlock>,
     at: usize,
     headers: std::sync::Arc<std::sync::atomic::AtomicUsize>,
 }
 
-impl LaneSource for Told {
+impl LaneSource for Dense {
     fn next(&mut self) -> Answer<'_, LaneBlock> {
         let rest = &self.lane[self.at..];
         let quiet = rest.iter().take(40).take_while(|block| block.transactions.is_empty()).count();
@@ -58,7 +58,7 @@ async fn sparse_feeds_lead_to_the_same_closing_heights_as_dense_ones() {
             })
             .collect();
         let headers = std::sync::Arc::default();
-        let told = Told { lane: lane.clone(), at: 0, headers: std::sync::Arc::clone(&headers) };
+        let told = Dense { lane: lane.clone(), at: 0, headers: std::sync::Arc::clone(&headers) };
         let mut feed = LaneFeed::new(Box::new(told), RollupId(7));
         let mut ms = 9_000 + draw.below(200_000);
         feed.seek(ms).await.expect("in memory");

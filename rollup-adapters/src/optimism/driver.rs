@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{
     AdapterError, ChainTip, LaneCursor, NativeBlock, Skipped,
-    feed::{FeedError, LaneFeed, LaneSource},
+    feed::{FeedError, LANE_PATIENCE, LaneFeed, LaneSource, Quiet},
     poster::{L1, L1Chain, Log, RpcError},
     retry::Backoff,
     serve::{DriverStatus, Service, SkippedTransaction},
@@ -50,7 +50,7 @@ mod resume;
 const L1_BEFORE_HEAD: u64 = 128;
 /// L1 blocks after it that are fetched ahead: what a driver that is far behind builds on next.
 const L1_AFTER_HEAD: u64 = 512;
-/// Waiting for the lane is interrupted this often, to look at L1.
+/// Waiting for the lane is interrupted this often, to look at L1. What was asked of nodes goes on at the next attempt.
 const LANE_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// How a driver drives.
@@ -64,12 +64,20 @@ pub struct DriverConfig {
     pub deposits_gas_max: u64,
     /// Where the places of recent blocks are kept.
     pub places: Option<PathBuf>,
+    /// That the lane closes no block for so long beyond its time is told.
+    pub lane_patience: Duration,
 }
 
 impl Default for DriverConfig {
     fn default() -> Self {
         // 20 million is the resource limit of the portal's gas market.
-        Self { l1_poll: Duration::from_secs(1), joined_after: None, deposits_gas_max: 20_000_000, places: None }
+        Self {
+            l1_poll: Duration::from_secs(1),
+            joined_after: None,
+            deposits_gas_max: 20_000_000,
+            places: None,
+            lane_patience: LANE_PATIENCE,
+        }
     }
 }
 
@@ -109,6 +117,7 @@ pub struct Driver {
     engine: Engine,
     l1: Arc<L1>,
     feed: LaneFeed,
+    quiet: Quiet,
     derived: watch::Receiver<Derived>,
     service: Arc<Service<DriverStatus>>,
     l1_chain: L1Chain,
@@ -171,6 +180,7 @@ impl Driver {
             feed: LaneFeed::new(lane, RollupId(rollup.l2_chain_id)),
             l1_chain: L1Chain::new(rollup.genesis.l1.number),
             places: Places::open(config.places.as_deref()),
+            quiet: Quiet::new(config.lane_patience.saturating_add(Duration::from_secs(rollup.block_time))),
             config,
             rollup,
             adapter,
@@ -204,7 +214,7 @@ impl Driver {
     async fn attempt(&mut self, backoff: &mut Backoff) {
         match self.step().await {
             Ok(()) => {
-                if backoff.failures() > 0 {
+                if backoff.failures() > 0 && !self.quiet.is_told() {
                     self.service.update(|status| status.trouble = None);
                 }
                 backoff.succeeded();
@@ -213,6 +223,7 @@ impl Driver {
                 // Whatever is thought of the client's head may be wrong now.
                 self.state = None;
                 self.looked_at_l1 = None;
+                self.quiet.failed(matches!(error, DriverError::Feed(_)));
                 self.service.update(|status| {
                     status.trouble = Some(error.to_string());
                     status.failures += 1;
@@ -233,8 +244,17 @@ impl Driver {
         let next_ms = state.head.timestamp.saturating_add(self.rollup.block_time).saturating_mul(1_000);
         match timeout(LANE_WAIT_MAX, self.feed.close(next_ms)).await {
             // Nothing to build yet, but L1 may have moved what is safe.
-            Err(_) => return self.tell_safe().await,
+            Err(_) => {
+                self.tell_safe().await?;
+                if let Some(trouble) = self.quiet.waits("the lane has closed no block") {
+                    self.service.update(|status| status.trouble = Some(trouble));
+                }
+                return Ok(());
+            }
             Ok(closed) => closed?,
+        }
+        if self.quiet.ends() {
+            self.service.update(|status| status.trouble = None);
         }
         let tip = state.tip();
         let place = match self.adapter.place_next(self.feed.blocks(), &tip, &self.l1_chain.view()?) {

@@ -206,6 +206,7 @@ pub async fn drive(settings: DriveSettings, stop: watch::Receiver<bool>) -> Resu
         joined_after: settings.driver.joined_after,
         deposits_gas_max: settings.driver.deposits_gas_max,
         places: settings.data.map(|data| data.join("places.json")),
+        ..DriverConfig::default()
     };
     let links = driver::Links { chain, engine, l1, lane: Box::new(lane), derived };
     Driver::new(config, rollup, adapter, links, service).run(stop).await;

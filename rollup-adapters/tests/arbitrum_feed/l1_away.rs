@@ -1,4 +1,4 @@
-//! Does the driver go on serving its feed when L1 hangs, and say so?
+//! Does the driver go on serving its feed when L1 hangs, and say so? And if the lane stands still?
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use lockstep_adapters::{
         sequence::Position,
         stream::Stream,
     },
-    feed::{Answer, LaneSource},
+    feed::{Answer, LANE_PATIENCE, LaneSource},
     poster::{L1, Rpc},
     serve::Service,
 };
@@ -111,6 +111,11 @@ struct Scene {
 impl Scene {
     /// Begins while L1 is well. It is asked for each lane block if the delayed inbox is followed, else for nothing but what it confirms.
     async fn begin(patience: Duration, poll: Duration, follows_delayed: bool) -> Self {
+        Self::begin_with(patience, poll, follows_delayed, LANE_PATIENCE).await
+    }
+
+    /// The same, where the driver says after `lane_patience` that the lane brings nothing.
+    async fn begin_with(patience: Duration, poll: Duration, follows_delayed: bool, lane_patience: Duration) -> Self {
         let well = Proxy::start("", |_, method| well(method)).await;
         let proxy = Proxy::start(&well.url, |_, _| Fault::None).await;
         let l1 = Arc::new(L1::new(Rpc::new(&proxy.url, patience, None).expect("an address")));
@@ -130,7 +135,7 @@ impl Scene {
         let service = Service::new(FeedStatus::default());
         let (stream, any) = (stream.expect("begins"), "127.0.0.1:0".parse().expect("an address"));
         let driver = Driver::bind(stream, any, FeedConfig::new(CHAIN), inbox, poll, service.clone()).await;
-        let driver = driver.expect("a free port");
+        let driver = driver.expect("a free port").with_lane_patience(lane_patience);
         let follower = Follower::new(FollowerConfig::new(format!("ws://{}", driver.address()), CHAIN), 1);
         let (stop, stopping) = watch::channel(false);
         let driver = tokio::spawn(driver.run(stopping));
@@ -222,5 +227,20 @@ async fn a_step_that_takes_longer_than_a_look_at_l1_comes_to_its_end() {
     scene.l1.judge(move |_, method| if method == "eth_call" { Fault::None } else { late.clone() });
     scene.assert_goes_on(3).await;
     assert!(scene.l1.seen() > 20, "there were few looks");
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_lane_that_stands_still_is_told_until_it_goes_on() {
+    let (poll, lane_patience) = (Duration::from_millis(1), Duration::from_secs(1));
+    let mut scene = Scene::begin_with(NEVER, poll, false, lane_patience).await;
+    for _ in 0..2 {
+        scene.until("that nothing comes is told", |status| status.trouble.is_some()).await;
+        let status = scene.service.status();
+        assert!(status.trouble.as_ref().is_some_and(|trouble| trouble.contains("the log stands still")), "{status:?}");
+        assert_eq!(status.failures, 0, "nothing failed");
+        scene.order();
+        scene.until("that it goes on is told", |status| status.trouble.is_none()).await;
+    }
     scene.end().await;
 }

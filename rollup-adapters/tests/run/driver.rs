@@ -282,6 +282,61 @@ async fn without_l1_it_goes_on_until_it_needs_it_and_then_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn a_lane_that_stands_still_is_told_until_it_closes_a_block() {
+    let mut traffic = Traffic::new();
+    let mut world = world(&mut traffic, 24).await;
+    world.lane_patience = Duration::from_millis(1);
+    let client = world.client().await;
+    let driver = world.drive_directly(&client);
+    world.wait_for_head(&client).await;
+    let is_told = |trouble: &Option<String>| trouble.as_ref().is_some_and(|text| text.contains("closed no block"));
+    until("it tells that nothing comes", || is_told(&driver.service.status().trouble)).await;
+    assert_eq!(driver.service.status().failures, 0, "nothing failed");
+    let seen = driver.service.status().executed.number;
+    world.pass(20, |height| traffic.at(height)).await;
+    // It may stand still again before anybody looks, so its return is seen by the blocks.
+    until("it goes on", || driver.service.status().executed.number == seen + 10).await;
+    driver.stop().await;
+    world.lane_patience = Duration::from_secs(3_600);
+    let patient = world.drive_directly(&client);
+    world.pass(2, |height| traffic.at(height)).await;
+    world.wait_for_head(&client).await;
+    assert_eq!(patient.service.status().trouble, None);
+    patient.stop().await;
+}
+
+#[tokio::test]
+async fn l1_that_has_headers_and_not_their_blocks_is_told_of_and_waited_for() {
+    let mut traffic = Traffic::new();
+    let world = world(&mut traffic, 48).await;
+    let client = world.client().await;
+    let halved = Proxy::start(&world.l1.rpc_url(), |_, method| match method {
+        "eth_getBlockByHash" => Fault::Result(json!(null)),
+        _ => Fault::None,
+    })
+    .await;
+    let driver = world.drive(&client.rpc, &client.engine, &halved.url, None);
+    world.wait_for_head(&client).await;
+    until("it tells that L1 gives no block", || {
+        let trouble = driver.service.status().derivation.trouble;
+        trouble.is_some_and(|text| text.contains("L1 does not give block 1"))
+    })
+    .await;
+    // It pauses longer and longer in between: some seconds of an L1 that is asked without pause are thousands of requests.
+    let asked = halved.seen();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let asked = halved.seen() - asked;
+    assert!(asked < 300, "asked {asked} times in a second");
+    halved.judge(|_, _| Fault::None);
+    until("its trouble is over", || {
+        let derivation = driver.service.status().derivation;
+        derivation.trouble.is_none() && derivation.ready
+    })
+    .await;
+    driver.stop().await;
+}
+
+#[tokio::test]
 async fn reorganisations_of_l1_of_one_to_ten_blocks_are_followed() {
     for depth in [1, 2, 5, 10] {
         let mut traffic = Traffic::new();

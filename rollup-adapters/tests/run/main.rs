@@ -9,6 +9,7 @@ mod fixture;
 
 mod anvil;
 mod driver;
+mod lane;
 mod op_geth;
 mod op_node;
 mod poster;

@@ -13,7 +13,7 @@ use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, address, b256};
 use lockstep_adapters::{
     LaneBlock,
-    feed::{Answer, FeedError, LaneSource},
+    feed::{Answer, FeedError, LANE_PATIENCE, LaneSource},
     optimism::{
         BatchFormat, Compression, Optimism, OptimismConfig,
         chain::Chain,
@@ -215,6 +215,8 @@ pub(crate) struct World {
     pub(crate) lane: Lane,
     /// Log time, milliseconds.
     clock_ms: u64,
+    /// How long a driver waits for the lane before it says so.
+    pub(crate) lane_patience: Duration,
     pub(crate) folder: tempfile::TempDir,
 }
 
@@ -297,8 +299,8 @@ impl World {
         let json = json.to_string();
         let rollup = Rollup::parse(&json).expect("a rollup.json");
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (lane, clock_ms) = (Lane::default(), BEGIN * 1_000);
-        Self { l1, l1_genesis: first, genesis, rollup, json, lane, clock_ms, folder }
+        let (lane, clock_ms, lane_patience) = (Lane::default(), BEGIN * 1_000, LANE_PATIENCE);
+        Self { l1, l1_genesis: first, genesis, rollup, json, lane, clock_ms, lane_patience, folder }
     }
 
     /// A fresh execution client of the rollup, at genesis.
@@ -384,6 +386,7 @@ impl World {
         let config = DriverConfig {
             l1_poll: POLL,
             places: name.map(|name| self.folder.path().join(name)),
+            lane_patience: self.lane_patience,
             ..DriverConfig::default()
         };
         let lane = Box::new(Follower::new(&self.lane));
