@@ -191,6 +191,8 @@ fn what_l1_would_move_or_has_otherwise_is_not_posted() {
     for (l1_timestamp, l1_number) in [(NOW - 100 + 86_401, L1_NOW), (NOW, L1_NOW - 10 + 7_201)] {
         let late = next_batch(&InboxState { l1_timestamp, l1_number, ..state() }, &messages, &POLICY, CALLDATA);
         assert!(matches!(late, Err(PostError::TooOld { message: 1, .. })), "{late:?}");
+        let text = late.expect_err("it is too old").to_string();
+        assert!(["setMaxTimeVariation", "forceInclusion"].iter().all(|way| text.contains(way)), "no way out: {text}");
         let (l1_timestamp, l1_number) = (l1_timestamp.min(NOW - 100 + 86_400), l1_number.min(L1_NOW - 10 + 7_200));
         let just = next_batch(&InboxState { l1_timestamp, l1_number, ..state() }, &messages, &POLICY, CALLDATA);
         assert!(just.expect("posts").is_some());

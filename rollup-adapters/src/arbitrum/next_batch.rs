@@ -71,9 +71,13 @@ pub enum PostError {
         /// The message.
         message: u64,
     },
-    /// The node would move the message's clock, so its block would not be the one that was executed. Stops for a person.
+    /// The node would move the message's clock, so its block would not be the one that was executed: nothing was posted for longer than
+    /// the inbox's `delaySeconds` or `delayBlocks`. Stops for a person.
     #[error(
-        "message {message} is too old for L1: its clock is {timestamp} s and L1 block {l1_number}, bounds are {bounds:?}"
+        "message {message} is too old for L1: its clock is {timestamp} s and L1 block {l1_number}, bounds are {bounds:?}, because \
+         nothing was posted for longer than the inbox's maxTimeVariation allows. It can be posted once the chain's owner has widened \
+         that (setMaxTimeVariation); or the oldest delayed message is forced in (forceInclusion, by anybody), after which what is \
+         not on L1 is sequenced again with newer clocks"
     )]
     TooOld {
         /// The message.
