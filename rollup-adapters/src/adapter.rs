@@ -127,7 +127,7 @@ pub struct Skipped {
 }
 
 /// Why a transaction never reaches a batch. One of these would cost a whole block its content (OP Stack, since
-/// Holocene), so it is left out before execution.
+/// Holocene), so it is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SkipReason {
     /// No bytes.
@@ -145,6 +145,12 @@ pub enum SkipReason {
     /// Larger than a block of this rollup may be.
     #[error("larger than a block may be")]
     TooLarge,
+    /// Tried for this block of an OP Stack rollup already.
+    #[error("repeated in one block")]
+    Repeated,
+    /// After the transactions before it, the rollup's own rules do not let it be in the block.
+    #[error("invalid at its place in the block")]
+    Invalid,
 }
 
 /// Where batches are posted.

@@ -77,15 +77,33 @@ pub(crate) struct Room<const N: usize> {
     pub(crate) now: [usize; N],
 }
 
+/// A transaction that may be in a block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fit<const N: usize> {
+    /// Where there is less room than this, the block ends before it.
+    pub(crate) needs: [usize; N],
+    /// The room that is gone after it.
+    pub(crate) takes: [usize; N],
+    /// It is in the block, and not left out as invalid at its place.
+    pub(crate) is_held: bool,
+}
+
+impl<const N: usize> Fit<N> {
+    /// One that is in the block and takes what it needs.
+    pub(crate) fn held(size: [usize; N]) -> Self {
+        Self { needs: size, takes: size, is_held: true }
+    }
+}
+
 /// The fit transactions from `from` up to lane time `until_ms`, as many as there is `room` for, and where that ends.
 ///
-/// `fit` judges a transaction and says how much room it takes.
+/// `fit` judges a transaction, each once and in order, and says how much room it takes.
 pub(crate) fn take<const N: usize>(
     lane: &[LaneBlock],
     from: LaneCursor,
     until_ms: u64,
     room: Room<N>,
-    fit: impl Fn(&[u8]) -> Result<[usize; N], SkipReason>,
+    mut fit: impl FnMut(&[u8]) -> Result<Fit<N>, SkipReason>,
     skipped: &mut Vec<Skipped>,
 ) -> (Vec<Vec<u8>>, LaneCursor) {
     let exceeds = |size: &[usize; N], room: &[usize; N]| size.iter().zip(room).any(|(size, room)| size > room);
@@ -96,14 +114,18 @@ pub(crate) fn take<const N: usize>(
     for block in lane[start..].iter().take_while(|block| block.timestamp_ms <= until_ms) {
         for (index, transaction) in block.transactions.iter().enumerate().skip(cursor.taken) {
             match fit(transaction) {
-                Ok(size) if exceeds(&size, &room.most) => {
+                Ok(fit) if exceeds(&fit.needs, &room.most) => {
                     skipped.push(Skipped { height: block.height, index, reason: SkipReason::TooLarge });
                 }
                 // The rest waits in the lane.
-                Ok(size) if exceeds(&size, &left) => return (taken, LaneCursor { taken: index, ..cursor }),
-                Ok(size) => {
-                    left.iter_mut().zip(size).for_each(|(left, size)| *left -= size);
-                    taken.push(transaction.clone());
+                Ok(fit) if exceeds(&fit.needs, &left) => return (taken, LaneCursor { taken: index, ..cursor }),
+                Ok(fit) => {
+                    left.iter_mut().zip(fit.takes).for_each(|(left, takes)| *left -= takes);
+                    if fit.is_held {
+                        taken.push(transaction.clone());
+                    } else {
+                        skipped.push(Skipped { height: block.height, index, reason: SkipReason::Invalid });
+                    }
                 }
                 Err(reason) => skipped.push(Skipped { height: block.height, index, reason }),
             }

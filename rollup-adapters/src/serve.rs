@@ -128,11 +128,11 @@ pub struct L1Status {
 pub struct SkippedTransaction {
     /// The block that would have held it.
     pub block: u64,
-    /// keccak256 of its bytes, where it is a transaction at all.
-    pub hash: Option<B256>,
-    /// Height of its lane block, where it was skipped before execution.
-    pub height: Option<u64>,
-    /// Its index: in its lane block, or among the transactions for the block.
+    /// keccak256 of its bytes, be they a transaction or not.
+    pub hash: B256,
+    /// Height of its lane block.
+    pub height: u64,
+    /// Its index in its lane block.
     pub index: usize,
     /// Why.
     pub reason: String,

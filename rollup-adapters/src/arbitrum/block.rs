@@ -39,7 +39,8 @@ pub(super) fn plan(
     let fit = |bytes: &[u8]| {
         // The first of a message is executed whatever its gas limit: one that asks for more than a block has stands alone.
         let gas = transaction::columns(bytes, config.chain_id)?.gas.clamp(TRANSACTION_GAS_MIN, gas_max);
-        Ok([bytes.len().saturating_add(TRANSACTION_OVERHEAD), usize::try_from(gas).unwrap_or(usize::MAX)])
+        let gas = usize::try_from(gas).unwrap_or(usize::MAX);
+        Ok(lane::Fit::held([bytes.len().saturating_add(TRANSACTION_OVERHEAD), gas]))
     };
     let mut plan = Plan::default();
     let (mut timestamp, mut origin, mut cursor, mut delayed) = (at.timestamp, at.l1, at.lane, at.delayed);

@@ -7,13 +7,21 @@
 //! than `T`. So an outage of L1 stops nobody: the log's view of L1 stands still, and so does the origin. An origin
 //! older than the sequencer drift forbids transactions; they wait in the lane until the origin has caught up, and so does
 //! what a full block leaves over.
+//!
+//! A block is full when the next transaction may use more gas than those that the block holds have left of it, when it has
+//! considered two megabytes, or when it would leave out one invalid transaction more than [`INVALID_MAX`]. So what cannot be executed
+//! takes no gas from anybody, and bounded work; and where a block ends can be told from lane and block alone, without executing
+//! anything.
 
+use std::collections::HashSet;
+
+use alloy_primitives::{B256, keccak256};
 use lockstep_protocol::header::L1Origin;
 
 use super::OptimismConfig;
 use crate::{
-    AdapterError, ChainTip, L1View, LaneBlock, NativeBlock, Plan, PlannedBlock, Skipped, adapter::BLOCKS_PER_PLAN_MAX,
-    lane, transaction,
+    AdapterError, ChainTip, L1View, LaneBlock, NativeBlock, Plan, PlannedBlock, SkipReason, Skipped,
+    adapter::BLOCKS_PER_PLAN_MAX, lane, transaction,
 };
 
 /// How far, in seconds, a block with transactions may be ahead of its L1 origin (specs, Fjord: constant maximum
@@ -24,13 +32,20 @@ pub const SEQUENCER_DRIFT_SECONDS_MAX: u64 = 1_800;
 /// transactions of 100,000 bytes of calldata, or of one blob.
 pub const BLOCK_BYTES_MAX: usize = 2 * 1024 * 1024;
 
+/// Transactions that a block leaves out because they are invalid at their place, at most; the next one waits for the next block. A
+/// client that refuses blocks with them is asked about three times for each.
+pub const INVALID_MAX: usize = 32;
+
+/// The least gas that a transaction uses; what offers less is counted as if it offered this.
+const TRANSACTION_GAS_MIN: u64 = 21_000;
+
 /// Length prefix that a batch adds to a transaction, at most; counted so that tiny transactions do not slip through.
 const TRANSACTION_OVERHEAD: usize = 9;
 
 /// How much gas the lane's transactions may ask for in a block.
 ///
-/// Counted by what they may use at most, not by what they will: so the cut is known without execution, and is the same for
-/// every driver. A transaction that is skipped by execution keeps its room. What does not fit waits for the next block.
+/// Counted by what they may use at most, not by what they will: so the cut is the same for every driver. What does not fit waits for
+/// the next block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GasRoom {
     /// In any block: the rollup's gas limit without the L1-info transaction.
@@ -50,10 +65,9 @@ impl GasRoom {
         Self { most, with_deposits: most.saturating_sub(deposits_max) }
     }
 
-    fn room(&self, origin_changed: bool) -> lane::Room<2> {
-        let gas = |gas: u64| usize::try_from(gas).unwrap_or(usize::MAX);
-        let now = if origin_changed { self.with_deposits } else { self.most };
-        lane::Room { most: [BLOCK_BYTES_MAX, gas(self.most)], now: [BLOCK_BYTES_MAX, gas(now)] }
+    fn room(&self, origin_changed: bool) -> lane::Room<3> {
+        let room = |gas: u64| [BLOCK_BYTES_MAX, usize::try_from(gas).unwrap_or(usize::MAX), INVALID_MAX];
+        lane::Room { most: room(self.most), now: room(if origin_changed { self.with_deposits } else { self.most }) }
     }
 }
 
@@ -67,7 +81,7 @@ pub(super) fn plan(
     let mut at = ChainTip { hash: at.hash, timestamp: at.timestamp, l1: at.l1, lane: at.lane, ..ChainTip::default() };
     while plan.blocks.len() < BLOCKS_PER_PLAN_MAX {
         let Some(block) = place_next(config, lane_blocks, &at, l1)? else { break };
-        let planned = fill(config, lane_blocks, &at, block, &GasRoom::UNBOUNDED, &mut plan.skipped);
+        let planned = fill(config, lane_blocks, &at, block, &GasRoom::UNBOUNDED, |_| false, &mut plan.skipped);
         at = ChainTip { timestamp: planned.block.timestamp, l1: planned.block.l1, lane: planned.lane, ..at };
         plan.blocks.push(planned);
     }
@@ -90,22 +104,34 @@ pub(super) fn place_next(
     Ok(Some(NativeBlock { timestamp, l1, ..NativeBlock::default() }))
 }
 
-/// What of the lane is in `block`, the one after `at`, and how far the lane is in the chain then.
+/// What of the lane is in `block`, the one after `at`, and how far the lane is in the chain then. `is_invalid` knows, by their hash,
+/// transactions that cannot be executed at their place.
 pub(super) fn fill(
     config: &OptimismConfig,
     lane_blocks: &[LaneBlock],
     at: &ChainTip,
     block: NativeBlock,
     gas: &GasRoom,
+    is_invalid: impl Fn(&B256) -> bool,
     skipped: &mut Vec<Skipped>,
 ) -> PlannedBlock {
     if !within_drift(block.timestamp, &block.l1) {
         return PlannedBlock { block: NativeBlock { transactions: Vec::new(), ..block }, lane: at.lane };
     }
+    let mut seen = HashSet::new();
     let fit = |bytes: &[u8]| {
-        let gas = transaction::columns(bytes, config.chain_id)?.gas;
+        let gas = transaction::columns(bytes, config.chain_id)?.gas.max(TRANSACTION_GAS_MIN);
         let gas = usize::try_from(gas).unwrap_or(usize::MAX);
-        Ok([bytes.len().saturating_add(TRANSACTION_OVERHEAD), gas])
+        let length = bytes.len().saturating_add(TRANSACTION_OVERHEAD);
+        let hash = keccak256(bytes);
+        // Each is tried once in a block: so a transaction of the block is one of the lane, and not one of two.
+        if !seen.insert(hash) {
+            return Err(SkipReason::Repeated);
+        }
+        Ok(match is_invalid(&hash) {
+            true => lane::Fit { needs: [length, gas, 1], takes: [length, 0, 1], is_held: false },
+            false => lane::Fit::held([length, gas, 0]),
+        })
     };
     let room = gas.room(block.l1.number != at.l1.number);
     let until_ms = block.timestamp.saturating_mul(1_000);

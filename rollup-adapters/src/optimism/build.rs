@@ -24,8 +24,10 @@ pub struct Built {
     pub payload: Payload,
     /// Its place and results.
     pub block: PayloadBlock,
-    /// Indexes of the candidates that are not in it, in order.
-    pub skipped: Vec<usize>,
+    /// Indexes of the candidates that are in it, in order.
+    pub included: Vec<usize>,
+    /// Indexes of those that are invalid at their place, in order. What is in neither comes after the last of these.
+    pub invalid: Vec<usize>,
 }
 
 /// What is read of a payload.
@@ -56,10 +58,12 @@ impl PayloadBlock {
     }
 }
 
-/// Makes a block of `deposits` and as many of `candidates` as are valid. `make` asks the client for one particular block.
+/// Makes a block of `deposits` and of those of `candidates` that are valid, up to the one that is the `most`-th that is not. `make` asks
+/// the client for one particular block.
 pub async fn build<F>(
     deposits: &[Vec<u8>],
     candidates: &[Vec<u8>],
+    most: usize,
     mut make: impl FnMut(Vec<usize>) -> F,
 ) -> Result<Built, EngineError>
 where
@@ -68,10 +72,11 @@ where
     let mut kept: Vec<usize> = (0..candidates.len()).collect();
     // So many of `kept` are known to make a block.
     let mut good = 0;
+    let mut invalid = Vec::new();
     let mut is_well = false;
     loop {
         let refusal = match make(kept.clone()).await {
-            Ok(payload) => return compare(payload, deposits, candidates, &kept),
+            Ok(payload) => return compare(payload, deposits, candidates, &kept, invalid),
             Err(EngineError::Attributes(refusal)) if !kept.is_empty() => refusal,
             Err(error) => return Err(error),
         };
@@ -81,7 +86,10 @@ where
             is_well = true;
         }
         good = blame(&kept, candidates, good, &refusal, &mut make).await?;
-        kept.remove(good);
+        invalid.push(kept.remove(good));
+        if invalid.len() >= most {
+            kept.truncate(good);
+        }
     }
 }
 
@@ -112,12 +120,14 @@ where
     Ok(low)
 }
 
-/// What is in the payload: the deposits, and of the candidates asked for those that the client did not leave out, in order.
+/// What is in the payload: the deposits, and of the candidates asked for those that the client did not leave out, in order. Those are
+/// invalid too.
 fn compare(
     payload: Payload,
     deposits: &[Vec<u8>],
     candidates: &[Vec<u8>],
     kept: &[usize],
+    mut invalid: Vec<usize>,
 ) -> Result<Built, EngineError> {
     let block = PayloadBlock::of(&payload)?;
     let mut held = block.transactions.iter().map(|bytes| bytes.as_ref());
@@ -125,15 +135,14 @@ fn compare(
         return Err(EngineError::Answer("with a block that lacks the deposits".into()));
     }
     let mut held = held.peekable();
-    let mut included = vec![false; candidates.len()];
-    for index in kept {
-        included[*index] = held.next_if_eq(&candidates[*index].as_slice()).is_some();
-    }
+    let is_held = |index: &usize| held.next_if_eq(&candidates[*index].as_slice()).is_some();
+    let (included, left_out): (Vec<usize>, Vec<usize>) = kept.iter().copied().partition(is_held);
     if held.next().is_some() {
         return Err(EngineError::Answer("with transactions that were not asked for, or in another order".into()));
     }
-    let skipped = (0..candidates.len()).filter(|index| !included[*index]).collect();
-    Ok(Built { payload, block, skipped })
+    invalid.extend(left_out);
+    invalid.sort_unstable();
+    Ok(Built { payload, block, included, invalid })
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 //! and taken over by the client (`build.rs`, `engine.rs`), then the next.
 //!
 //! **Which heights a block covers**: the L2 block with timestamp `T` covers the lane after its parent's timestamp and up to
-//! `T`, by the timestamps of the log's headers. Only what a full block leaves over comes later; how much that is, is
-//! counted from the lane alone (by size and gas limits, not by execution), so it can always be counted again.
+//! `T`, by the timestamps of the log's headers. Only what a full block leaves over comes later; how much that is follows from the
+//! lane and from what the block holds (`block.rs`), so it can always be counted again.
 //!
 //! **Nothing is remembered that cannot be found again.** A driver that starts asks the client for its head and finds its place in the
 //! lane (`driver/resume.rs`); killed between any two calls it makes the same block again. A reorganisation of L1 takes the chain back
@@ -15,7 +15,7 @@
 //! same step is tried again with growing pauses, a line in the log when it begins and when it ends, and a metric in
 //! between. No transaction is skipped because of it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use alloy_primitives::{B256, keccak256};
 use lockstep_protocol::ids::{Hash32, RollupId};
@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{
-    GasRoom, Optimism,
+    GasRoom, INVALID_MAX, Optimism,
     attributes::{Attributes, AttributesError},
     build::{Built, PayloadBlock, build},
     chain::{Chain, ChainError, L2Block},
@@ -325,26 +325,32 @@ impl Driver {
         }
         let attributes = Attributes::derive(&self.rollup, &state.head, place.timestamp, l1, &logs)?;
         let gas = self.gas(attributes.system.gas_limit);
-        let (planned, unfit) = self.adapter.fill(self.feed.blocks(), tip, place, &gas);
-        let candidates = &planned.block.transactions;
         let on_parent = self.forkchoice(&state.head);
         let (engine, isthmus) = (&self.engine, self.rollup.isthmus(attributes.timestamp));
-        let make = |indexes: Vec<usize>| {
-            let chosen = indexes.iter().map(|index| candidates[*index].as_slice());
-            let json = attributes.to_json(chosen);
-            let forkchoice = &on_parent;
-            async move { engine.make(forkchoice, json, isthmus).await }
+        let mut invalid = HashSet::new();
+        let mut candidates =
+            self.adapter.fill(self.feed.blocks(), tip, place.clone(), &gas, |_| false).0.block.transactions;
+        let (planned, skipped, Built { payload, block, .. }) = loop {
+            let make = |indexes: Vec<usize>| {
+                let json = attributes.to_json(indexes.iter().map(|index| candidates[*index].as_slice()));
+                let forkchoice = &on_parent;
+                async move { engine.make(forkchoice, json, isthmus).await }
+            };
+            // One more than may be left out: the block ends before that one.
+            let most = (INVALID_MAX + 1).saturating_sub(invalid.len()).max(1);
+            let built = build(&attributes.deposits, &candidates, most, make).await?;
+            invalid.extend(built.invalid.iter().map(|index| keccak256(&candidates[*index])));
+            // What is invalid has left its gas to others, which may be invalid as well.
+            let is_invalid = |hash: &B256| invalid.contains(hash);
+            let (planned, skipped) = self.adapter.fill(self.feed.blocks(), tip, place.clone(), &gas, is_invalid);
+            if built.included.iter().map(|index| &candidates[*index]).eq(&planned.block.transactions) {
+                break (planned, skipped, built);
+            }
+            candidates = planned.block.transactions;
         };
-        let Built { payload, block, skipped } = build(&attributes.deposits, candidates, make).await?;
         let next = self.check(&state.head, &attributes, &block)?;
         engine.take(&payload, attributes.parent_beacon_block_root).await?;
-        let head = L2Block {
-            transactions: (0..candidates.len())
-                .filter(|index| skipped.binary_search(index).is_err())
-                .map(|index| candidates[index].clone())
-                .collect(),
-            ..next
-        };
+        let head = L2Block { transactions: planned.block.transactions, ..next };
         // Before it is the head: a place that is known too early is no harm, one that is not known costs time.
         self.places.push(place_of(&head, planned.lane));
         let forkchoice = self.forkchoice(&head);
@@ -353,8 +359,7 @@ impl Driver {
             self.insist(&forkchoice, &on_parent, (&attributes, isthmus), &head).await?;
         }
         self.told = head.number;
-        let hashes = skipped.iter().map(|index| (*index, keccak256(&candidates[*index])));
-        self.report(&head, &unfit, &hashes.collect::<Vec<_>>(), begin.elapsed());
+        self.report(&head, &skipped, begin.elapsed());
         self.feed.forget_before(planned.lane.ms);
         self.l1_chain.forget_before(head.info.origin.number.saturating_sub(L1_BEFORE_HEAD));
         self.state = Some(State { head, cursor: planned.lane, told: forkchoice });
@@ -417,45 +422,32 @@ impl Driver {
         });
     }
 
-    fn report(&self, head: &L2Block, unfit: &[Skipped], skipped: &[(usize, B256)], took: Duration) {
+    fn report(&mut self, head: &L2Block, skipped: &[Skipped], took: Duration) {
         tracing::info!(
             number = head.number,
             hash = %head.hash,
             transactions = head.transactions.len(),
-            skipped = unfit.len() + skipped.len(),
+            skipped = skipped.len(),
             l1 = head.info.origin.number,
             ms = took.as_millis() as u64,
             "executed a block"
         );
-        for one in unfit {
-            tracing::info!(height = one.height.0, index = one.index, reason = %one.reason, "skipped a transaction");
-        }
-        for (index, hash) in skipped {
-            tracing::info!(index, %hash, block = head.number, "skipped a transaction that is invalid at its place");
+        let lane = self.feed.blocks();
+        let mut told = Vec::with_capacity(skipped.len());
+        for Skipped { height, index, reason } in skipped {
+            let of =
+                lane.binary_search_by_key(height, |block| block.height).expect("the lane is held up to the next block");
+            let hash = keccak256(&lane[of].transactions[*index]);
+            tracing::info!(block = head.number, %hash, height = height.0, index, %reason, "skipped a transaction");
+            let reason = reason.to_string();
+            told.push(SkippedTransaction { block: head.number, hash, height: height.0, index: *index, reason });
         }
         self.told(head, self.feed.height().0);
         self.service.update(|status| {
             status.blocks += 1;
             status.transactions += head.transactions.len() as u64;
-            status.skipped += (unfit.len() + skipped.len()) as u64;
-            for one in unfit {
-                status.note(SkippedTransaction {
-                    block: head.number,
-                    hash: None,
-                    height: Some(one.height.0),
-                    index: one.index,
-                    reason: one.reason.to_string(),
-                });
-            }
-            for (index, hash) in skipped {
-                status.note(SkippedTransaction {
-                    block: head.number,
-                    hash: Some(*hash),
-                    height: None,
-                    index: *index,
-                    reason: "invalid at its place in the block".into(),
-                });
-            }
+            status.skipped += told.len() as u64;
+            told.into_iter().for_each(|one| status.note(one));
         });
     }
 }

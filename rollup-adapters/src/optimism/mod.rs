@@ -16,6 +16,7 @@
 //! Formats and rules are those of the OP Stack specification (specs.optimism.io, "Derivation", "Span batches",
 //! "Holocene", "Fjord", "Granite"). Not here: execution, deposits and the L1-info transaction, which the rollup derives.
 
+use alloy_primitives::B256;
 use lockstep_protocol::ids::RollupId;
 
 use crate::{
@@ -61,7 +62,7 @@ pub use crate::transaction::check;
 pub use bank::{Arrival, Bank, CHANNEL_TIMEOUT_L1_BLOCKS, ReadyChannel};
 pub use batch::BatchFormat;
 pub use blob::{BLOB_DATA_BYTES_MAX, decode_blob, encode_blob};
-pub use block::{BLOCK_BYTES_MAX, GasRoom, SEQUENCER_DRIFT_SECONDS_MAX};
+pub use block::{BLOCK_BYTES_MAX, GasRoom, INVALID_MAX, SEQUENCER_DRIFT_SECONDS_MAX};
 pub use channel::{CHANNEL_BYTES_MAX, Compression, compress, decompress};
 pub use frame::{ChannelId, FRAME_BYTES_MAX, FRAME_OVERHEAD, Frame, decode_data, encode_data, split};
 pub use singular::SingularBatch;
@@ -116,17 +117,19 @@ impl Optimism {
 
     /// What of the lane is in `block`, which follows `at`; and what is in no block though its neighbours are.
     ///
-    /// `gas` bounds what the lane's transactions ask for; all drivers of a chain must give the same. A driver that finds its
-    /// chain, and not its own place in the lane, asks this for the blocks that are there already.
+    /// `gas` bounds what the lane's transactions ask for; all drivers of a chain must give the same. `is_invalid` says of a hash
+    /// whether the transaction was found to be invalid at its place: once it knows all that are, this is the block. A driver that finds its
+    /// chain, and not its own place in the lane, asks this for the blocks that are there already; what is not in them was invalid.
     pub fn fill(
         &self,
         lane: &[LaneBlock],
         at: &ChainTip,
         block: NativeBlock,
         gas: &GasRoom,
+        is_invalid: impl Fn(&B256) -> bool,
     ) -> (PlannedBlock, Vec<Skipped>) {
         let mut skipped = Vec::new();
-        (block::fill(&self.config, lane, at, block, gas, &mut skipped), skipped)
+        (block::fill(&self.config, lane, at, block, gas, is_invalid, &mut skipped), skipped)
     }
 
     fn rollup(&self) -> RollupId {

@@ -370,6 +370,53 @@ async fn reorganisations_of_l1_of_one_to_ten_blocks_are_followed() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_executed_takes_no_gas_from_others() {
+    let wallet = Wallet::new(1);
+    let mut world = World::new(std::slice::from_ref(&wallet)).await;
+    let (poor, to) = (Wallet::new(200), Address::repeat_byte(0x77));
+    // Each asks for nearly all gas of a block, and nobody pays.
+    let mut burst: Vec<Vec<u8>> = (0..100).map(|nonce| poor.sign(CHAIN, nonce, to, 1, vec![], 52_000_000)).collect();
+    burst.insert(50, burst[49].clone());
+    // These are paid for, and use little of what they ask for. The third comes twice.
+    let paid: Vec<Vec<u8>> = (0..3).map(|nonce| wallet.sign(CHAIN, nonce, to, 1, vec![], 8_000_000)).collect();
+    burst.insert(10, paid[0].clone());
+    burst.extend([paid[1].clone(), paid[2].clone(), paid[2].clone()]);
+    world.pass(4, |height| if height == 3 { burst.clone() } else { vec![] }).await;
+    let client = world.client().await;
+    let driver = world.drive(&client.rpc, &client.engine, &world.l1.rpc_url(), Some("invalid"));
+    world.wait_for_head(&client).await;
+    until("it tells what it left out", || driver.service.status().skipped == 10 + 32).await;
+    driver.kill().await;
+    // From the middle of the burst on: by the lane and the blocks alone, and by executing everything anew.
+    let driver = world.drive_directly(&client);
+    world.pass(16, |_| vec![]).await;
+    until("the lane's end is executed", || client.node.state().nonce(wallet.address) == 3).await;
+    until("it tells what it left out", || driver.service.status().skipped == 102 - 42).await;
+    let status = driver.service.status();
+    let latest = status.latest_skipped.last().expect("there are some");
+    assert_eq!((latest.height, latest.index, latest.hash), (3, 104, keccak256(&paid[2])));
+    assert_eq!(latest.reason, "repeated in one block");
+    let other = world.client().await;
+    let fresh = world.drive_directly(&other);
+    let late = wallet.sign(CHAIN, 3, to, 1, vec![], 21_000);
+    world.pass(4, |height| if height % 8 == 1 { vec![late.clone()] } else { vec![] }).await;
+    world.wait_for_head(&client).await;
+    world.wait_for_head(&other).await;
+    assert_eq!(hashes(&client), hashes(&other));
+    assert_eq!(client.node.state().nonce(wallet.address), 4);
+    driver.stop().await;
+    fresh.stop().await;
+    let mut block = client.node.head();
+    let mut counts = vec![];
+    while block.header.number > 0 {
+        counts.push(block.transactions.len() - 1);
+        block = client.node.block(&block.header.parent_hash).expect("it is kept");
+    }
+    counts.reverse();
+    assert_eq!(counts[..6], [1, 0, 0, 2, 0, 0], "59 million gas, and 32 invalid ones, in each block");
+}
+
+#[tokio::test]
 async fn full_blocks_leave_over_and_ten_thousand_empty_heights_are_nothing_special() {
     let wallet = Wallet::new(1);
     let mut world = World::new(std::slice::from_ref(&wallet)).await;

@@ -57,9 +57,10 @@ async fn clients_that_leave_out_and_clients_that_refuse_lead_to_the_same_block()
         let mut asked = vec![];
         for (leaves_out, names) in [(true, false), (false, true), (false, false)] {
             let client = Client { candidates: &candidates, leaves_out, names, asked: Cell::new(0), fails_at: 0 };
-            let built = build(&deposits, &candidates, |indexes| std::future::ready(client.make(&indexes))).await;
+            let built =
+                build(&deposits, &candidates, usize::MAX, |indexes| std::future::ready(client.make(&indexes))).await;
             let built = built.expect("the client is well");
-            results.push((built.skipped, built.block.transactions));
+            results.push((built.invalid, built.block.transactions));
             asked.push(client.asked.get());
         }
         assert!(results.iter().all(|result| *result == results[0]), "seed {seed}");
@@ -70,11 +71,28 @@ async fn clients_that_leave_out_and_clients_that_refuse_lead_to_the_same_block()
 }
 
 #[tokio::test]
+async fn a_block_ends_before_the_last_that_may_be_invalid() {
+    // Every second one is invalid.
+    let candidates: Vec<Vec<u8>> =
+        (0..200).map(|index| vec![0, if index % 2 == 0 { index / 2 } else { 255 }, index]).collect();
+    for (most, names) in [(1, true), (4, true), (4, false)] {
+        let client = Client { candidates: &candidates, leaves_out: false, names, asked: Cell::new(0), fails_at: 0 };
+        let built =
+            build(&[DEPOSIT.to_vec()], &candidates, most, |asked| std::future::ready(client.make(&asked))).await;
+        let built = built.expect("the client is well");
+        assert_eq!(built.invalid, (0..most).map(|index| index * 2 + 1).collect::<Vec<_>>());
+        assert_eq!(built.included, (0..most).map(|index| index * 2).collect::<Vec<_>>());
+        assert_eq!(built.block.transactions.len(), 1 + most);
+    }
+}
+
+#[tokio::test]
 async fn trouble_of_the_client_blames_no_transaction() {
     let candidates: Vec<Vec<u8>> = (0..20).map(|index| vec![0, index % 7, index]).collect();
     for fails_at in 1..20 {
         let client = Client { candidates: &candidates, leaves_out: false, names: false, asked: Cell::new(0), fails_at };
-        let built = build(&[DEPOSIT.to_vec()], &candidates, |asked| std::future::ready(client.make(&asked))).await;
+        let built =
+            build(&[DEPOSIT.to_vec()], &candidates, usize::MAX, |asked| std::future::ready(client.make(&asked))).await;
         assert!(matches!(built, Err(EngineError::Syncing)), "asked {fails_at} times");
     }
 }
@@ -88,10 +106,10 @@ async fn a_block_that_is_not_what_was_asked_for_is_no_answer() {
         payload.json["transactions"].as_array_mut().expect("a list").swap(1, 2);
         std::future::ready(Ok(payload))
     };
-    assert!(matches!(build(&[DEPOSIT.to_vec()], &candidates, swapped).await, Err(EngineError::Answer(_))));
-    let other = build(&[vec![0x7e, 9]], &candidates, |asked| std::future::ready(client.make(&asked))).await;
+    assert!(matches!(build(&[DEPOSIT.to_vec()], &candidates, 9, swapped).await, Err(EngineError::Answer(_))));
+    let other = build(&[vec![0x7e, 9]], &candidates, 9, |asked| std::future::ready(client.make(&asked))).await;
     assert!(matches!(other, Err(EngineError::Answer(_))), "the deposits are missing");
     // A client that refuses even an empty block is in trouble itself.
     let refuses = |_| std::future::ready(Err(EngineError::Attributes("no".into())));
-    assert!(matches!(build(&[DEPOSIT.to_vec()], &candidates, refuses).await, Err(EngineError::Attributes(_))));
+    assert!(matches!(build(&[DEPOSIT.to_vec()], &candidates, 9, refuses).await, Err(EngineError::Attributes(_))));
 }

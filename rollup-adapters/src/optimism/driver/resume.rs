@@ -4,6 +4,10 @@
 //! says (`places.rs`), or the lane is counted through the client's blocks from the last place that is known, at worst from where the
 //! chain joined. Only blocks that can hold something of the lane are looked at: counting takes the time in which the lane is read.
 
+use std::collections::HashSet;
+
+use alloy_primitives::{B256, keccak256};
+
 use super::{Driver, DriverError, Forkchoice, L1_BEFORE_HEAD, State, place_of};
 use crate::{LaneCursor, NativeBlock, optimism::chain::L2Block, poster::L1Chain};
 
@@ -98,7 +102,9 @@ impl Driver {
                 let tip = State { head: known, cursor, told: Forkchoice::default() }.tip();
                 let gas = self.gas(next.system.gas_limit);
                 let place = NativeBlock { timestamp: next.timestamp, l1: next.info.origin, ..NativeBlock::default() };
-                cursor = self.adapter.fill(self.feed.blocks(), &tip, place, &gas).0.lane;
+                let held: HashSet<B256> = next.transactions.iter().map(keccak256).collect();
+                let is_invalid = |hash: &B256| !held.contains(hash);
+                cursor = self.adapter.fill(self.feed.blocks(), &tip, place, &gas, is_invalid).0.lane;
                 known = next;
             }
             self.feed.forget_before(cursor.ms);
