@@ -36,15 +36,13 @@ fn op_stack() -> Option<OpStack> {
     }
 }
 
-/// How far op-node has come with what L1 has; fails where it found something else there.
-#[track_caller]
+/// How far op-node has come with what L1 has, as long as that is what was executed.
 fn op_node(view: &View) -> Option<u64> {
-    let stock = view.rollups[0].stock.expect("op-node runs");
-    assert!(stock.agreed, "op-node finds other blocks on L1 than were executed: {view:#?}");
-    stock.safe
+    view.rollups[0].stock.filter(|stock| stock.agreed).and_then(|stock| stock.safe)
 }
 
-/// Waits until op-node has come further than it is.
+/// Waits until op-node has come further than it is, and agrees there: a client that was killed may show a block of its own for a
+/// moment, until its driver has told it again.
 async fn goes_on(city: &mut City, claim: &str) {
     let rollups = city.rollups().expect("joined");
     let before = op_node(&rollups.view());
