@@ -135,6 +135,31 @@ async fn a_contract_counts_logs_and_reverts_and_its_proofs_hold() {
     assert!(U256::from(made.block.receipts[2].gas_used) <= gas, "{gas}");
     assert_eq!(rpc.refuse("eth_estimateGas", json!([{ "to": contract, "input": "0x00" }])).await.0, 3);
 
+    // An answer that leaves overrides out would be a wrong one.
+    let slots = json!({ contract.to_string(): { "state": {} } });
+    for method in ["eth_call", "eth_estimateGas"] {
+        for (overrides, what) in [
+            (vec![slots.clone()], "state"),
+            (vec![json!({}), json!({ "time": "0x1" })], "block"),
+            (vec![json!(null), json!("0x1")], "block"),
+        ] {
+            let params: Vec<_> = [request.clone(), json!("latest")].into_iter().chain(overrides).collect();
+            let refused = rpc.refuse(method, json!(params)).await;
+            assert_eq!((refused.0, refused.1), (-32602, format!("{what} overrides are not supported by this node")));
+        }
+        let plain = rpc.call(method, json!([request, "latest"])).await;
+        for none in [json!([request, "latest", null, null]), json!([request, "latest", {}, {}])] {
+            assert_eq!(rpc.call(method, none).await, plain);
+        }
+    }
+    // As geth does, whatever else is asked for.
+    let none = json!({ "oldestBlock": "0x0", "gasUsedRatio": null });
+    for count in [json!(0), json!("0x0")] {
+        assert_eq!(rpc.call("eth_feeHistory", json!([count, "latest", [5.0]])).await, none);
+    }
+    let one = rpc.call("eth_feeHistory", json!(["0x1", "latest", []])).await;
+    assert_eq!((&one["oldestBlock"], one["gasUsedRatio"].as_array().map(Vec::len)), (&json!("0x2"), Some(1)));
+
     // Of this block and of the one before, of what is there and of what is not.
     for (number, count) in [(2, 2_u64), (1, 0)] {
         let at = format!("{number:#x}");

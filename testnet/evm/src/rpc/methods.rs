@@ -8,7 +8,7 @@ use alloy_rpc_types_eth::{EIP1186AccountProofResponse, EIP1186StorageProof, Filt
 use jsonrpsee::{
     RpcModule,
     server::RegisterMethodError,
-    types::{ErrorObjectOwned, Params},
+    types::{ErrorObjectOwned, Params, ParamsSequence},
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -34,6 +34,10 @@ pub(crate) fn register(module: &mut RpcModule<Service>) -> Result<(), RegisterMe
         let mut params = params.sequence();
         let count: Value = params.next()?;
         let newest = params.next()?;
+        if number(&count)? == 0 {
+            // What geth answers, without a look at the rest.
+            return Ok(serde_json::json!({ "oldestBlock": "0x0", "gasUsedRatio": null }));
+        }
         Ok(json(service.fee_history(number(&count)?, newest, params.optional_next()?)?))
     })?;
     blocks(module)?;
@@ -142,12 +146,16 @@ fn accounts(module: &mut RpcModule<Service>) -> Result<(), RegisterMethodError> 
     method(module, "eth_call", |service, params| {
         let mut params = params.sequence();
         let request: TransactionRequest = params.next()?;
-        Ok(json(service.call(request, params.optional_next()?)?))
+        let at = params.optional_next()?;
+        no_overrides(&mut params)?;
+        Ok(json(service.call(request, at)?))
     })?;
     method(module, "eth_estimateGas", |service, params| {
         let mut params = params.sequence();
         let request: TransactionRequest = params.next()?;
-        Ok(json(U64::from(service.estimate(request, params.optional_next()?)?)))
+        let at = params.optional_next()?;
+        no_overrides(&mut params)?;
+        Ok(json(U64::from(service.estimate(request, at)?)))
     })
 }
 
@@ -218,6 +226,17 @@ fn nth(block: Option<Arc<crate::block::Block>>, index: U64) -> Value {
         Some(shapes::transaction(&tx, Some((&block, index))))
     });
     found.unwrap_or(Value::Null)
+}
+
+/// Refuses overrides of the state and of the block, geth's third and fourth parameter: an answer without them would be wrong.
+fn no_overrides(params: &mut ParamsSequence<'_>) -> Result<(), ErrorObjectOwned> {
+    for what in ["state", "block"] {
+        let overrides: Option<Value> = params.optional_next()?;
+        if overrides.is_some_and(|value| value.as_object().is_none_or(|fields| !fields.is_empty())) {
+            return Err(failure::invalid_params(format!("{what} overrides are not supported by this node")));
+        }
+    }
+    Ok(())
 }
 
 /// A count as JSON's or as a hexadecimal quantity: tools send either.
