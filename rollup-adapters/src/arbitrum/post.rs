@@ -24,10 +24,13 @@ use crate::{
         envelope::versioned_hash,
         fees::blobs_are_cheaper,
         lease::{LeaseError, Verdict},
+        target::Choice,
     },
     retry::Backoff,
     serve::{Number, OnL1, Service, Status},
 };
+
+pub use crate::poster::Target;
 
 /// Bytes of messages that one round looks at: a full batch in six blobs after compression.
 const ROUND_BYTES_MAX: usize = 12 << 20;
@@ -37,19 +40,6 @@ const CALLDATA_BYTES: usize = 110_000;
 const BLOBS: usize = 6;
 /// Gas for a call besides its calldata: a dozen storage slots, two events and the hash of the data.
 const CALL_GAS: u64 = 400_000;
-
-/// Where batches go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Target {
-    /// Blobs where L1 takes them and they are cheaper.
-    #[default]
-    Auto,
-    /// Calldata.
-    Calldata,
-    /// Blobs.
-    Blobs,
-}
 
 /// How a poster posts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -165,6 +155,7 @@ impl Status for PostStatus {
 /// Posts one rollup's messages.
 pub struct Poster {
     config: PostConfig,
+    choice: Choice,
     inbox: InboxReader,
     journal: JournalReader,
     sender: Sender,
@@ -184,7 +175,8 @@ impl Poster {
     ) -> Self {
         service.register(|registry| sender.metrics().register(registry));
         service.update(|status| status.address = sender.address().to_string());
-        Self { config, inbox, journal, sender, lease, service }
+        let choice = Choice::new(config.target);
+        Self { config, choice, inbox, journal, sender, lease, service }
     }
 
     /// Posts until `stop` is true. A round that is on its way then is left to the next start.
@@ -289,12 +281,7 @@ impl Poster {
         // Compression leaves three fifths.
         let compressed = bytes / 5 * 3;
         let count = compressed.div_ceil(BLOB_DATA_BYTES_MAX).clamp(1, BLOBS);
-        let blobs = match self.config.target {
-            Target::Calldata => false,
-            Target::Blobs => true,
-            Target::Auto => takes_blobs && blobs_are_cheaper(market, compressed, count),
-        };
-        match blobs {
+        match self.choice.blobs(takes_blobs, || blobs_are_cheaper(market, compressed, count)) {
             true => BatchTarget::Blobs { per_transaction: BLOBS },
             false => BatchTarget::Calldata { bytes_max: CALLDATA_BYTES },
         }
@@ -322,7 +309,9 @@ impl Poster {
             delayed = call.delayed_read,
             "posting"
         );
-        let sent = self.sender.send(vec![request]).await?;
+        let sent = self.sender.send(vec![request]).await;
+        self.choice.sent(matches!(call.data, Batch::Blobs(_)), &sent);
+        let sent = sent?;
         let Some(included) = sent.first() else { return Ok(()) };
         let transaction = included.hash;
         if !included.succeeded {

@@ -26,10 +26,13 @@ use crate::{
         Lease, Market, Request, RpcError, SendError, Sender,
         fees::{blobs_are_cheaper, calldata_gas},
         lease::{LeaseError, Verdict},
+        target::Choice,
     },
     retry::Backoff,
     serve::{OnL1, PosterStatus, Service},
 };
+
+pub use crate::poster::Target;
 
 /// Blocks of one round at most: half an hour of two-second blocks, far below what a span batch may hold.
 const ROUND_BLOCKS_MAX: u64 = 900;
@@ -45,19 +48,6 @@ const COMPRESSED_PERCENT: usize = 60;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Gas of an L1 transaction with blobs and no data.
 const BLOB_TRANSACTION_GAS: u64 = 21_000;
-
-/// Where batches go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Target {
-    /// Blobs where L1 takes them, we can read them back, and they are cheaper.
-    #[default]
-    Auto,
-    /// Calldata.
-    Calldata,
-    /// Blobs.
-    Blobs,
-}
 
 /// How a poster posts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,6 +95,7 @@ pub enum PostError {
 /// Posts one rollup's blocks.
 pub struct Poster {
     config: PostConfig,
+    choice: Choice,
     rollup: Rollup,
     adapter: Optimism,
     chain: Arc<Chain>,
@@ -142,7 +133,8 @@ impl Poster {
         let Links { chain, sender, lease, derived, reads_blobs } = links;
         service.register(|registry| sender.metrics().register(registry));
         service.update(|status| status.address = sender.address().to_string());
-        Self { config, rollup, adapter, chain, sender, lease, derived, reads_blobs, service }
+        let choice = Choice::new(config.target);
+        Self { config, choice, rollup, adapter, chain, sender, lease, derived, reads_blobs, service }
     }
 
     /// Posts until `stop` is true. A round that is on its way then is left to the next start.
@@ -246,12 +238,8 @@ impl Poster {
     fn target(&self, market: &Market, bytes: usize, takes_blobs: bool) -> BatchTarget {
         let compressed = bytes * COMPRESSED_PERCENT / 100;
         let count = compressed.div_ceil(super::BLOB_DATA_BYTES_MAX).max(1);
-        let blobs = match self.config.target {
-            Target::Calldata => false,
-            Target::Blobs => true,
-            Target::Auto => self.reads_blobs && takes_blobs && blobs_are_cheaper(market, compressed, count),
-        };
-        if blobs {
+        let cheaper = || blobs_are_cheaper(market, compressed, count);
+        if self.choice.blobs(self.reads_blobs && takes_blobs, cheaper) {
             BatchTarget::Blobs { per_transaction: BLOBS }
         } else {
             BatchTarget::Calldata { bytes_max: CALLDATA_BYTES }
@@ -285,7 +273,9 @@ impl Poster {
         let (first, last) = (safe.number + 1, safe.number + blocks.len() as u64);
         tracing::info!(first, last, bytes = size, l1_transactions = count, ?target, "posting");
         self.service.update(|status| status.rounds += 1);
-        let included = self.sender.send(requests).await?;
+        let sent = self.sender.send(requests).await;
+        self.choice.sent(matches!(target, BatchTarget::Blobs { .. }), &sent);
+        let included = sent?;
         let block = included.iter().map(|included| included.block).max().unwrap_or_default();
         let transactions: usize = blocks.iter().map(|block| block.transactions.len()).sum();
         self.service.update(|status| {

@@ -9,6 +9,7 @@
 //! signer.rs       the key: in a file, or with an external command
 //! envelope.rs     a request, a nonce and a price -> a signed transaction
 //! sender.rs       several transactions in order, until they are in blocks
+//! target.rs       blobs or calldata, also while one of them is stuck
 //! verdict.rs      what a node's refusal means
 //! lease.rs        may I post now?
 //! ```
@@ -27,6 +28,7 @@ pub mod lease;
 pub mod rpc;
 pub mod sender;
 pub mod signer;
+pub(crate) mod target;
 mod verdict;
 
 pub use beacon::Beacon;
@@ -39,3 +41,4 @@ pub use lease::{Lease, LogLease, NetworkBook, Unleased};
 pub use rpc::{Jwt, Rpc, RpcError};
 pub use sender::{Included, Request, SendError, Sender, SenderConfig};
 pub use signer::{Signer, SignerConfig, SignerError};
+pub use target::Target;

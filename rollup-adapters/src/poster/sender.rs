@@ -110,6 +110,9 @@ pub enum SendError {
         /// How long was waited.
         blocks: u64,
     },
+    /// L1's pool has blobs from this key and takes no calldata, or the other way round: what is there must be replaced by its like.
+    #[error("L1's pool has a transaction of this key of the other kind, blobs or calldata: {0}")]
+    Reserved(RpcError),
     /// L1 refuses the transaction for good: a person should look.
     #[error("L1 refuses the transaction: {0}")]
     Refused(RpcError),
@@ -348,6 +351,7 @@ impl Sender {
                 }
                 Err(error) => match error.call().map(|(_, message)| judge(message)) {
                     Some(Judged::Handed(handed)) => return Ok(handed),
+                    Some(Judged::Reserved) => return Err(SendError::Reserved(error)),
                     Some(Judged::Refused) => return Err(SendError::Refused(error)),
                     // The node is in trouble, or we have no money: both may pass.
                     Some(Judged::Later) | None => backoff.failed(error).await?,

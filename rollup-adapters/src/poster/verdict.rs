@@ -20,6 +20,8 @@ pub(super) enum Judged {
     Handed(Handed),
     /// The same may be taken another time.
     Later,
+    /// The pool has blobs from this key and this has none, or the other way round.
+    Reserved,
     /// It never will.
     Refused,
 }
@@ -38,6 +40,8 @@ pub(super) fn judge(message: &str) -> Judged {
         || says(&["max fee per gas less than block base fee", "base fee", "rate limit", "too many requests"])
     {
         Judged::Later
+    } else if says(&["already reserved"]) {
+        Judged::Reserved
     } else {
         Judged::Refused
     }
@@ -57,6 +61,7 @@ mod tests {
             ("ReplacementNotAllowed: underpriced", Judged::Handed(Handed::Underpriced)),
             ("Insufficient funds for gas * price + value", Judged::Later),
             ("max fee per gas less than block base fee", Judged::Later),
+            ("address already reserved", Judged::Reserved),
             ("intrinsic gas too low", Judged::Refused),
             ("invalid sender", Judged::Refused),
         ] {
