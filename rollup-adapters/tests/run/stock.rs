@@ -91,7 +91,7 @@ pub(crate) struct Told {
 /// How op-geth keeps states.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum States {
-    /// On disk with each block, as docs/adapters.md has it: a kill loses nothing.
+    /// On disk with each block, as docs/adapters.md has it: a kill loses the newest block or two at most.
     OnDisk,
     /// As it does where nothing is said: the latest in memory until it ends.
     InMemory,

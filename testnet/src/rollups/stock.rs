@@ -22,7 +22,7 @@ const NODE: &str = "LOCKSTEP_OP_NODE";
 const SCRIPT: &str = "rollup-adapters/judges/optimism/run.sh";
 /// Where that puts them, below the folder for build products or below the cache.
 const INSTALLED: &str = "op-stack";
-/// States are on disk with each block, so that a kill loses nothing.
+/// States are on disk with each block, so that a kill loses the newest block or two at most.
 const SCHEME: &str = "--state.scheme=hash";
 /// Where nobody listens: an L1 without blobs has no beacon node.
 const NO_BEACON: &str = "http://127.0.0.1:1";
