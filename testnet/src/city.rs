@@ -211,10 +211,12 @@ impl City {
 
     /// Begins to send `rate` bundles a second over all nodes.
     pub fn begin_traffic(&mut self, rate: f64) {
+        // One node: another, asked in between, may have yet to learn how far a leg is.
+        let one = client(&self.network, self.network.urls().into_iter().take(1).collect());
         self.began = Instant::now();
         self.traffic = Some(Traffic::start(self.book.clone(), self.clients.clone(), self.senders.clone(), rate));
         // Without venues, nodes know no rollup's node to ask.
-        self.levels = self.venues.as_ref().map(|_| Levels::start(self.book.clone(), self.clients[0].clone()));
+        self.levels = one.ok().filter(|_| self.venues.is_some()).map(|one| Levels::start(self.book.clone(), one));
     }
 
     /// A client that prefers the node at each place.
@@ -390,8 +392,12 @@ fn clients(network: &Network) -> Result<Vec<Client>> {
     (0..urls.len())
         .map(|first| {
             let nodes = urls.iter().cycle().skip(first).take(urls.len()).cloned().collect();
-            let trust = Trust::from_genesis(network.genesis())?;
-            Ok(Client::new(trust, Config { nodes, ..Config::default() })?)
+            client(network, nodes)
         })
         .collect()
+}
+
+fn client(network: &Network, nodes: Vec<String>) -> Result<Client> {
+    let trust = Trust::from_genesis(network.genesis())?;
+    Ok(Client::new(trust, Config { nodes, ..Config::default() })?)
 }

@@ -42,7 +42,7 @@ pub struct Levels {
 }
 
 impl Levels {
-    /// Follows bundles of `book` at the nodes of `client`.
+    /// Follows bundles of `book` at the node of `client`. With several, what one has yet to learn looks as if a leg went back.
     pub fn start(book: Book, client: Client) -> Self {
         let climbs: Arc<Mutex<Vec<Climb>>> = Arc::default();
         let kept = climbs.clone();

@@ -70,13 +70,7 @@ async fn of_two_posters_the_other_takes_over_when_the_holder_is_killed_and_legs_
     city.begin_traffic(RATE);
 
     for climb in climbs(&city).await {
-        // By when each was first told: a client that passes over a slow node hears from one that has yet to ask.
-        let mut levels: Vec<Level> = Vec::new();
-        for (level, _) in climb.seen.iter().filter(|(level, _)| *level > Level::Ordered) {
-            if !levels.contains(level) {
-                levels.push(*level);
-            }
-        }
+        let levels: Vec<Level> = climb.seen.iter().map(|(level, _)| *level).filter(|l| *l > Level::Ordered).collect();
         assert_eq!(levels, [Level::Executed, Level::Posted, Level::Safe, Level::Final], "{climb:?}");
     }
 
